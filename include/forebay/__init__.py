@@ -1,0 +1,1 @@
+"""Forebay: a lakehouse around Apache Airflow; jobs are YAML files, tables are Apache Iceberg."""

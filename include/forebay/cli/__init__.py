@@ -1,0 +1,1 @@
+"""The `forebay` command: one file per command, found by its name."""

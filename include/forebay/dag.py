@@ -1,0 +1,183 @@
+"""Turns jobs into Airflow dags, and loads a workspace's folder of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Asset, AssetAll, AssetAny, CronTriggerTimetable, Param, get_parsing_context
+
+from forebay.errors import ForebayError, JobSpecError, Mistake
+from forebay.operators.make import table_asset
+from forebay.operators.notify import callbacks, described
+from forebay.project import Project
+from forebay.spec.schedule import AfterSchedule, ContinuousSchedule, CronSchedule
+
+if TYPE_CHECKING:
+    from forebay.project import LoadedJob
+    from forebay.spec.parameters import Parameter
+
+# Airflow wants a start before the first run; a job runs from its first publication on, never for the past.
+_START = datetime(2020, 1, 1, tzinfo=UTC)
+
+_PARAM_SCHEMAS: dict[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+}
+
+
+class InvalidJobs(DAG):
+    """Shows the mistakes of a workspace as one Airflow import error while its good jobs keep loading."""
+
+    def validate(self) -> None:
+        raise JobSpecError(self.params_of_error)
+
+    params_of_error: tuple[Mistake, ...] = ()
+
+
+def load_dags(loader: str) -> dict[str, DAG]:
+    """The dags of the workspace whose `jobs.py` calls this with its `__file__`, by dag id.
+
+    A task's process asks for its own dag only, so only that job is read. Otherwise all jobs are: those with
+    mistakes are left out, and their mistakes come together as one import error.
+    """
+    folder = Path(loader).resolve().parent
+    project = Project(folder.parent.parent)
+    wanted = get_parsing_context().dag_id
+    if wanted is not None:
+        workspace, _, name = wanted.partition(".")
+        if workspace == folder.name and name:
+            return {wanted: build_dag(project.load_job(workspace, name))}
+    workspace_jobs = project.load_workspace(folder.name)
+    dags: dict[str, DAG] = {}
+    mistakes = list(workspace_jobs.mistakes)
+    for job in workspace_jobs.jobs.values():
+        try:
+            dags[job.dag_id] = build_dag(job)
+        except JobSpecError as error:
+            mistakes.extend(error.mistakes)
+    if mistakes:
+        invalid = InvalidJobs(f"{folder.name}.invalid_jobs")
+        invalid.params_of_error = tuple(mistakes)
+        dags[invalid.dag_id] = invalid
+    return dags
+
+
+def build_dag(job: LoadedJob) -> DAG:
+    """One job as an Airflow dag; raises JobSpecError when Airflow refuses what the spec allowed."""
+    try:
+        dag = _dag(job)
+        _add_tasks(dag, job)
+        dag.validate()
+    except JobSpecError:
+        raise
+    except (ForebayError, ValueError, TypeError) as error:
+        raise JobSpecError([Mistake(job.file, 1, 1, "", f"Airflow cannot use this job: {error}")]) from error
+    return dag
+
+
+def _dag(job: LoadedJob) -> DAG:
+    spec, workspace = job.spec, job.workspace.spec
+    notifications = spec.notifications or workspace.notifications
+    arguments: dict[str, Any] = callbacks(notifications, None)
+    timeout = spec.timeout or workspace.limits.timeout
+    if timeout:
+        arguments["dagrun_timeout"] = timeout
+    if spec.deadline:
+        arguments["deadline"] = _deadlines(job)
+    return DAG(
+        job.dag_id,
+        description=spec.description or None,
+        schedule=_schedule(job),
+        start_date=_START,
+        catchup=False,
+        params={name: _param(parameter) for name, parameter in spec.parameters.items()},
+        max_active_runs=min(spec.max_concurrent_runs, workspace.limits.max_concurrent_runs),
+        max_active_tasks=workspace.limits.max_concurrent_tasks,
+        tags=sorted({job.workspace.name, *workspace.tags, *spec.tags}),
+        default_args={"owner": workspace.owner},
+        doc_md=_documentation(job),
+        **arguments,
+    )
+
+
+def _add_tasks(dag: DAG, job: LoadedJob) -> None:
+    tasks = {task.key: task for task in job.spec.tasks}
+    waiting = dict(tasks)
+    with dag:
+        # A task is built after those it depends on: for_each takes its values from an operator that is there.
+        while waiting:
+            ready = [task for task in waiting.values() if not any(key in waiting for key in task.depends_on)]
+            for task in ready:
+                operator = task.operator(job)
+                for key in task.depends_on:
+                    operator.set_upstream(dag.get_task(key))
+                del waiting[task.key]
+
+
+def _schedule(job: LoadedJob) -> Any:
+    schedule = job.spec.schedule
+    match schedule:
+        case CronSchedule():
+            return CronTriggerTimetable(schedule.cron, timezone=schedule.timezone)
+        case AfterSchedule():
+            assets: list[Asset] = [table_asset(table) for table in schedule.after]
+            return AssetAny(*assets) if schedule.condition == "any" else AssetAll(*assets)
+        case ContinuousSchedule():
+            return "@continuous"
+    return None
+
+
+def _param(parameter: Parameter) -> Param:
+    schema = dict(_PARAM_SCHEMAS[parameter.type])
+    for key, value in (
+        ("minimum", parameter.minimum),
+        ("maximum", parameter.maximum),
+        ("pattern", f"^(?:{parameter.pattern})$" if parameter.pattern else None),
+        ("enum", list(parameter.options) or None),
+        ("description", parameter.description or None),
+    ):
+        if value is not None:
+            schema[key] = value
+    if parameter.default is None:
+        return Param(**schema)
+    if parameter.type == "date" and parameter.default in ("today", "yesterday"):
+        # Seen when a run starts: a date written here would change the dag every day.
+        note = f"Left empty: {parameter.default}."
+        schema["description"] = f"{parameter.description} {note}".strip()
+        schema["type"] = ["null", "string"]
+        if "enum" in schema:
+            schema["enum"] = [None, *schema["enum"]]
+        return Param(None, **schema)
+    return Param(parameter.default, **schema)
+
+
+def _deadlines(job: LoadedJob) -> list[Any]:
+    from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
+
+    from forebay.operators.notify import deadline_missed
+
+    deadline = job.spec.deadline
+    assert deadline is not None
+    notifications = job.spec.notifications or job.workspace.spec.notifications
+    reference = {
+        "queued": DeadlineReference.DAGRUN_QUEUED_AT,
+        "logical_date": DeadlineReference.DAGRUN_LOGICAL_DATE,
+    }[deadline.reference]
+    alerts = []
+    for notification in deadline.notify or notifications.on_failure:
+        path, arguments = described(notification)
+        callback = SyncCallback(deadline_missed, kwargs={"path": path, "arguments": arguments})
+        alerts.append(DeadlineAlert(reference=reference, interval=deadline.after, callback=callback))
+    return alerts
+
+
+def _documentation(job: LoadedJob) -> str:
+    fence = "````"
+    head = f"{job.spec.description}\n\n" if job.spec.description else ""
+    return f"{head}`{job.file}`\n\n{fence}yaml\n{job.text.rstrip()}\n{fence}\n"

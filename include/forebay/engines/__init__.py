@@ -1,0 +1,1 @@
+"""What does the work of a task: DuckDB, Spark on this machine, and landing files."""

@@ -1,0 +1,46 @@
+"""What a task reports about a table it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """Rows of one table after a task, and what the task did to them."""
+
+    table: str
+    mode: str
+    rows: int
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    snapshot_id: int | None = None
+    seconds: float = 0.0
+    created: bool = False
+    note: str = ""
+
+    def xcom(self) -> dict[str, Any]:
+        """As a small dictionary."""
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key != "table" and (value or key in ("rows", "inserted"))
+        }
+
+    def __str__(self) -> str:
+        """flights.daily: 5,840 rows (merge: 12 updated, 30 inserted), snapshot 123, 0.4 s"""
+        counts = [
+            f"{count:,} {word}"
+            for word, count in (("updated", self.updated), ("inserted", self.inserted), ("deleted", self.deleted))
+            if count
+        ]
+        parts = [
+            f"{self.table}: {self.rows:,} rows ({self.mode}: {', '.join(counts) or 'nothing changed'})",
+            "created" if self.created else "",
+            f"snapshot {self.snapshot_id}" if self.snapshot_id else "no snapshot",
+            f"{self.seconds:.1f} s",
+            self.note,
+        ]
+        return ", ".join(part for part in parts if part)

@@ -1,0 +1,1 @@
+"""Iceberg tables behind the REST catalog: connect, describe, create, write and commit."""

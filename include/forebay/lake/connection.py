@@ -1,0 +1,157 @@
+"""Where the lake is and how to log in to it: one value from which every engine gets its own settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from forebay.errors import ForebayError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog.rest import RestCatalog
+
+CATALOG = "lake"
+
+
+class LakeError(ForebayError):
+    """The lake cannot do what was asked; the text says what and why."""
+
+
+@dataclass(frozen=True)
+class CatalogConfig:
+    """An Iceberg REST catalog and the S3 store below it. The secret never shows in a repr."""
+
+    uri: str
+    warehouse: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    s3_endpoint: str
+    s3_region: str = "us-east-1"
+    path_style: bool = True
+    oauth_uri: str = ""
+    """Where tokens are issued; by default below `uri`."""
+
+    @property
+    def token_uri(self) -> str:
+        return self.oauth_uri or f"{self.uri}/v1/oauth/tokens"
+
+    def at(self, uri: str) -> CatalogConfig:
+        """The same lake seen through another catalog address; tokens still come from this one."""
+        return replace(self, uri=uri.rstrip("/"), oauth_uri=self.token_uri)
+
+    @classmethod
+    def from_connection(
+        cls, host: str | None, login: str | None, password: str | None, extra: Mapping[str, object]
+    ) -> CatalogConfig:
+        """From the fields of an Airflow connection of type `iceberg`."""
+        values = {
+            "host": host,
+            "login": login,
+            "password": password,
+            "extra.warehouse": extra.get("warehouse"),
+            "extra.s3.endpoint": extra.get("s3.endpoint"),
+        }
+        if missing := [name for name, value in values.items() if not value]:
+            raise LakeError(f"The catalog connection lacks {', '.join(missing)}.")
+        return cls(
+            uri=str(host).rstrip("/"),
+            warehouse=str(extra["warehouse"]),
+            access_key=str(login),
+            secret_key=str(password),
+            s3_endpoint=str(extra["s3.endpoint"]).rstrip("/"),
+            s3_region=str(extra.get("s3.region") or "us-east-1"),
+            path_style=str(extra.get("s3.path-style-access", "true")).lower() == "true",
+            oauth_uri=str(extra.get("oauth2-server-uri") or ""),
+        )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> CatalogConfig:
+        """From FOREBAY_CATALOG_URI, FOREBAY_S3_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and optional ones)."""
+        env = os.environ if environ is None else environ
+        return cls.from_connection(
+            env.get("FOREBAY_CATALOG_URI"),
+            env.get("AWS_ACCESS_KEY_ID"),
+            env.get("AWS_SECRET_ACCESS_KEY"),
+            {
+                "warehouse": env.get("FOREBAY_WAREHOUSE", "warehouse"),
+                "s3.endpoint": env.get("FOREBAY_S3_ENDPOINT"),
+                "s3.region": env.get("AWS_REGION", "us-east-1"),
+            },
+        )
+
+    def redact(self, text: str) -> str:
+        """The text without this connection's secret in it."""
+        return text.replace(self.secret_key, "***") if self.secret_key else text
+
+    def pyiceberg(self) -> RestCatalog:
+        """The catalog as PyIceberg sees it; one per process and connection, so one token request."""
+        return _pyiceberg(self, os.getpid())
+
+    def duckdb_statements(self) -> list[str]:
+        """What a DuckDB connection runs to have the catalog attached as `lake`. Holds the secret: never log it."""
+        endpoint = self.s3_endpoint.partition("://")
+        tls = "true" if endpoint[0] == "https" else "false"
+        style = "path" if self.path_style else "vhost"
+        key, secret = _text(self.access_key), _text(self.secret_key)
+        return [
+            f"CREATE SECRET lake_s3 (TYPE s3, KEY_ID {key}, SECRET {secret}, ENDPOINT {_text(endpoint[2])}, "
+            f"USE_SSL {tls}, URL_STYLE {_text(style)}, REGION {_text(self.s3_region)})",
+            f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {key}, CLIENT_SECRET {secret}, "
+            f"OAUTH2_SERVER_URI {_text(self.token_uri)}, OAUTH2_SCOPE 'catalog')",
+            f"ATTACH {_text(self.warehouse)} AS {CATALOG} "
+            f"(TYPE iceberg, ENDPOINT {_text(self.uri)}, SECRET lake_catalog)",
+        ]
+
+    def spark_conf(self) -> dict[str, str]:
+        """Spark settings that make this catalog `lake` and the default one. Holds the secret: never log it."""
+        prefix = f"spark.sql.catalog.{CATALOG}"
+        return {
+            "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+            "spark.sql.defaultCatalog": CATALOG,
+            prefix: "org.apache.iceberg.spark.SparkCatalog",
+            f"{prefix}.type": "rest",
+            f"{prefix}.uri": self.uri,
+            f"{prefix}.warehouse": self.warehouse,
+            f"{prefix}.rest.auth.type": "oauth2",
+            f"{prefix}.credential": f"{self.access_key}:{self.secret_key}",
+            f"{prefix}.scope": "catalog",
+            f"{prefix}.oauth2-server-uri": self.token_uri,
+            f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+            f"{prefix}.s3.endpoint": self.s3_endpoint,
+            f"{prefix}.s3.path-style-access": str(self.path_style).lower(),
+            f"{prefix}.s3.access-key-id": self.access_key,
+            f"{prefix}.s3.secret-access-key": self.secret_key,
+            f"{prefix}.client.region": self.s3_region,
+            # The default cache keeps showing a table's old snapshots to a second session.
+            f"{prefix}.cache-enabled": "false",
+        }
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+# The process id is part of the key: a forked task must not share its parent's sockets.
+@lru_cache(maxsize=8)
+def _pyiceberg(config: CatalogConfig, _process: int) -> RestCatalog:
+    from pyiceberg.catalog.rest import RestCatalog
+
+    return RestCatalog(
+        CATALOG,
+        **{
+            "uri": config.uri,
+            "warehouse": config.warehouse,
+            "credential": f"{config.access_key}:{config.secret_key}",
+            "scope": "catalog",
+            "oauth2-server-uri": config.token_uri,
+            "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+            "s3.endpoint": config.s3_endpoint,
+            "s3.region": config.s3_region,
+            "s3.access-key-id": config.access_key,
+            "s3.secret-access-key": config.secret_key,
+            "s3.force-virtual-addressing": str(not config.path_style).lower(),
+        },
+    )

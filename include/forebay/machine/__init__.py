@@ -1,0 +1,1 @@
+"""What this machine brings: Java, jars, certificates, disk."""

@@ -1,0 +1,53 @@
+"""Runs a function of a workspace's own Python in the task's process."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from forebay.operators.base import ForebayOperator
+from forebay.operators.make import make
+from forebay.spec.text import fill
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from forebay.project import LoadedJob
+    from forebay.tasks.python import Task
+
+
+def build(task: Task, job: LoadedJob) -> BaseOperator:
+    """The operator of a `python` task."""
+    return make(
+        FunctionOperator, task, job,
+        function=f"{job.workspace.name}.{task.function}", arguments=dict(task.arguments), **ForebayOperator.settings(job),
+    )  # fmt: skip
+
+
+class FunctionOperator(ForebayOperator):
+    """Imports `function` (workspace.module.name) and calls it with `arguments`; its result is the task's XCom."""
+
+    def __init__(self, *, function: str, arguments: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+        self.arguments = arguments
+
+    def execute(self, context: Context) -> Any:
+        values = self.values(context)
+        module, _, name = self.function.rpartition(".")
+        call = getattr(importlib.import_module(module), name)
+        return call(**{key: _filled(value, values) for key, value in self.arguments.items()})
+
+
+def _filled(value: Any, values: dict[str, Any]) -> Any:
+    if isinstance(value, str):
+        # A text that is one value and nothing else keeps the value's type.
+        name = value[1:-1]
+        if value == f"{{{name}}}" and name in values:
+            return values[name]
+        return fill(value, values)
+    if isinstance(value, list | tuple):
+        return [_filled(item, values) for item in value]
+    return value

@@ -1,0 +1,43 @@
+"""Starts a run of another job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import BaseOperator
+
+from forebay.operators.base import ForebayOperator
+from forebay.operators.make import make
+from forebay.operators.python import _filled
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from forebay.project import LoadedJob
+    from forebay.tasks.run_job import Task
+
+
+def build(task: Task, job: LoadedJob) -> BaseOperator:
+    """The operator of a `run_job` task."""
+    return make(
+        RunJobOperator, task, job,
+        trigger_dag_id=task.dag_id(job.workspace.name), parameters=dict(task.parameters), wait_for_completion=task.wait,
+        poke_interval=2, deferrable=False, **ForebayOperator.settings(job),
+    )  # fmt: skip
+
+
+class RunJobOperator(ForebayOperator, TriggerDagRunOperator):
+    """Triggers a job with parameters and waits for its end when asked to."""
+
+    def __init__(self, *, parameters: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parameters = parameters
+
+    def execute(self, context: Context) -> None:
+        values = self.values(context)
+        self.conf = {
+            name: value.isoformat() if hasattr(value := _filled(text, values), "isoformat") else value
+            for name, text in self.parameters.items()
+        }
+        TriggerDagRunOperator.execute(self, context)

@@ -1,0 +1,224 @@
+"""Finds and loads workspaces and jobs: from a folder of YAML files to specs, or to the mistakes in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay import rules
+from forebay.errors import ForebayError, JobSpecError, Mistake, suggestion
+from forebay.files import PYTHON_FOLDER, SPARK_FOLDER, SQL_FOLDER, WorkspaceFiles
+from forebay.source import Document, read_document
+from forebay.spec.base import NAME, PATTERN_WORDS
+from forebay.spec.job import JobSpec
+from forebay.spec.mistakes import validate
+from forebay.spec.workspace import WorkspaceSpec
+
+WORKSPACE_FILE = "workspace.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFile:
+    """A workspace without its jobs: its name and what workspace.yaml says."""
+
+    name: str
+    spec: WorkspaceSpec
+    root: Path
+    document: Document
+
+    def owns(self, namespace: str) -> bool:
+        """Whether its jobs may write this namespace: its own name, that name and _ before it, or one it lists."""
+        own = namespace == self.name or namespace.startswith(f"{self.name}_")
+        return own or namespace in self.spec.namespaces
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJob:
+    """A job without mistakes of its own."""
+
+    workspace: WorkspaceFile
+    name: str
+    spec: JobSpec
+    path: Path
+    text: str
+    document: Document
+
+    @property
+    def dag_id(self) -> str:
+        """The job's full name."""
+        return f"{self.workspace.name}.{self.name}"
+
+    @property
+    def file(self) -> str:
+        """The YAML's path from the repository's root."""
+        return self.document.file
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Every table the job writes, once."""
+        return tuple(dict.fromkeys(table for task in self.spec.tasks for table in task.writes))
+
+    def sql_path(self, name: str) -> Path:
+        """The file of a sql task."""
+        return self.workspace.root / SQL_FOLDER / self.workspace.name / name
+
+    def spark_path(self, name: str) -> Path:
+        """The program of a spark task."""
+        return self.workspace.root / SPARK_FOLDER / self.workspace.name / name
+
+    def python_path(self, name: str) -> Path:
+        """A module file of a python task."""
+        return self.workspace.root / PYTHON_FOLDER / self.workspace.name / name
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A loaded workspace: its good jobs by name, and the mistakes of the others."""
+
+    file: WorkspaceFile | None
+    name: str
+    jobs: dict[str, LoadedJob]
+    mistakes: tuple[Mistake, ...]
+    broken: tuple[str, ...]
+
+    @property
+    def spec(self) -> WorkspaceSpec | None:
+        """What workspace.yaml says; None when it has a mistake."""
+        return self.file.spec if self.file else None
+
+
+class Project:
+    """A repository with a dags/ folder. Remembers the files it has listed: make a new one to see changes."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(os.path.realpath(root))
+        self._files: dict[str, WorkspaceFiles] = {}
+
+    @property
+    def dags(self) -> Path:
+        """The folder of all workspaces."""
+        return self.root / "dags"
+
+    def workspace_names(self) -> list[str]:
+        """Every folder of dags/ that holds YAML or a loader, sorted."""
+        if not self.dags.is_dir():
+            return []
+        with os.scandir(self.dags) as entries:
+            folders = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "_")))
+        return [name for name in folders if _is_workspace(self.dags / name)]
+
+    def job_names(self, workspace: str) -> list[str]:
+        """The names of a workspace's YAML files, good or broken, sorted."""
+        return [name[:-5] for name in _yaml_files(self.dags / workspace) if name.endswith(".yaml")]
+
+    def has_job(self, workspace: str, job: str) -> bool:
+        """Whether a YAML file of this job exists."""
+        return f"{job}.yaml" != WORKSPACE_FILE and (self.dags / workspace / f"{job}.yaml").is_file()
+
+    def files(self, workspace: str) -> WorkspaceFiles:
+        """The SQL, Spark and Python files of a workspace."""
+        if workspace not in self._files:
+            self._files[workspace] = WorkspaceFiles(self.root, workspace)
+        return self._files[workspace]
+
+    def load_workspace_file(self, name: str) -> WorkspaceFile:
+        """workspace.yaml of a workspace; raises JobSpecError."""
+        path = self.dags / name / WORKSPACE_FILE
+        file = os.path.relpath(path, self.root)
+        if not rules.is_name(name) or name == "forebay":
+            message = f"the folder's name must be {PATTERN_WORDS[NAME]}, and not forebay. Rename it"
+            raise JobSpecError([Mistake(file, 1, 1, "", message)])
+        document = self._read(path, "a workspace needs one. `forebay init workspace NAME` writes one to start from")
+        spec, mistakes = validate(WorkspaceSpec, document)
+        if spec is None:
+            raise JobSpecError(mistakes)
+        return WorkspaceFile(name, spec, self.root, document)
+
+    def load_workspace(self, name: str) -> Workspace:
+        """All jobs of a workspace: a broken one never hides its siblings."""
+        jobs: dict[str, LoadedJob] = {}
+        broken: list[str] = []
+        mistakes: list[Mistake] = []
+        try:
+            workspace = self.load_workspace_file(name)
+        except JobSpecError as error:
+            return Workspace(None, name, {}, error.mistakes, tuple(self.job_names(name)))
+        for file_name in _yaml_files(self.dags / name):
+            try:
+                job = self._load(workspace, file_name)
+            except JobSpecError as error:
+                mistakes.extend(error.mistakes)
+                broken.append(file_name.rpartition(".")[0])
+            else:
+                jobs[job.name] = job
+        return Workspace(workspace, name, jobs, tuple(mistakes), tuple(broken))
+
+    def load_job(self, workspace: str, job: str) -> LoadedJob:
+        """One job and nothing else; raises JobSpecError, or ForebayError when there is no such job."""
+        if not self.has_job(workspace, job):
+            known = (f"{name}.{each}" for name in self.workspace_names() for each in self.job_names(name))
+            raise ForebayError(f"there is no job {workspace}.{job}.{suggestion(f'{workspace}.{job}', known)}")
+        return self._load(self.load_workspace_file(workspace), f"{job}.yaml")
+
+    def _load(self, workspace: WorkspaceFile, file_name: str) -> LoadedJob:
+        path = self.dags / workspace.name / file_name
+        name, _, ending = file_name.rpartition(".")
+        file = os.path.relpath(path, self.root)
+        if ending != "yaml":
+            raise JobSpecError([Mistake(file, 1, 1, "", f"is not read. Rename it to {name}.yaml")])
+        if not rules.is_name(name):
+            message = f"a job is named like its file: {PATTERN_WORDS[NAME]}. Rename the file"
+            raise JobSpecError([Mistake(file, 1, 1, "", message)])
+        document = self._read(path, "")
+        spec, mistakes = validate(JobSpec, document)
+        if spec is None:
+            raise JobSpecError(mistakes)
+        job = LoadedJob(workspace, name, spec, path, document.text, document)
+        mistakes = rules.job_mistakes(job, self)
+        if mistakes:
+            raise JobSpecError(mistakes)
+        return job
+
+    def _read(self, path: Path, missing: str) -> Document:
+        file = os.path.relpath(path, self.root)
+        if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(path.parent):
+            raise JobSpecError([Mistake(file, 1, 1, "", "is a link that leads outside its folder. Put the file itself here")])
+        try:
+            return read_document(path, self.root)
+        except FileNotFoundError as error:
+            raise JobSpecError([Mistake(file, 1, 1, "", f"is missing: {missing}")]) from error
+        except OSError as error:
+            raise JobSpecError([Mistake(file, 1, 1, "", f"cannot be read: {error.strerror}")]) from error
+
+
+def find_root(start: Path | str) -> Path:
+    """The nearest folder at or above `start` that has a dags/ folder; raises ForebayError when there is none."""
+    here = Path(os.path.realpath(start))
+    for folder in (here, *here.parents):
+        if (folder / "dags").is_dir():
+            return folder
+    raise ForebayError(f"no folder with dags/ at or above {start}. Go to your repository, or start one with "
+                       "`forebay init workspace NAME`.")  # fmt: skip
+
+
+def load_job(path: Path | str) -> LoadedJob:
+    """The job of one YAML file, dags/<workspace>/<job>.yaml; raises JobSpecError."""
+    file = Path(os.path.abspath(path))
+    project = Project(file.parent.parent.parent)
+    return project.load_job(file.parent.name, file.stem)
+
+
+def _yaml_files(folder: Path) -> Sequence[str]:
+    """The job files of a workspace's folder, sorted; .yml too, because they deserve a message."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith((".yaml", ".yml"))]
+    except OSError:
+        return []
+    return sorted(name for name in names if name != WORKSPACE_FILE and not name.startswith("."))
+
+
+def _is_workspace(folder: Path) -> bool:
+    return bool(_yaml_files(folder)) or (folder / WORKSPACE_FILE).exists() or (folder / "jobs.py").exists()

@@ -1,0 +1,200 @@
+"""What must hold inside one job beyond the shape of its YAML: names that exist, files, tables it may write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, available_timezones
+
+from forebay.errors import Mistake, suggestion
+from forebay.spec.base import NAME
+from forebay.spec.schedule import CronSchedule
+from forebay.spec.task import BaseTask, Problem
+from forebay.spec.text import RUN_VALUES, TextError, names_in
+from forebay.tasks.python import Task as Python
+
+if TYPE_CHECKING:
+    from forebay.project import LoadedJob, Project
+
+PRESETS = frozenset(("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"))
+
+
+def is_name(text: str) -> bool:
+    """Whether a workspace or job may be called so."""
+    return re.fullmatch(NAME, text) is not None and len(text) <= 100
+
+
+def job_mistakes(job: LoadedJob, project: Project) -> list[Mistake]:
+    """Every mistake of one job that can be seen without reading SQL or other jobs, by position."""
+    found = [*_job_problems(job), *_order_problems(job)]
+    for index, task in enumerate(job.spec.tasks):
+        found += ((("tasks", index, *path), message) for path, message in _task_problems(job, task, project))
+    return sorted(job.document.mistake(path, message) for path, message in found) if found else []
+
+
+def value_names(job: LoadedJob, task: BaseTask) -> set[str]:
+    """The values that a task's `{name}` and `:name` may stand for."""
+    return {*job.spec.parameters, *RUN_VALUES, *(["item"] if task.for_each else [])}
+
+
+def unknown_value(name: str, known: set[str], sign: str) -> str:
+    """The message about a name that stands for nothing; `sign` is how it was written, e.g. ':day'."""
+    if name == "item":
+        return f"{sign} exists only in a task with for_each"
+    return f"{sign} is no parameter of the job and no value of the run.{suggestion(name, known)}"
+
+
+def _job_problems(job: LoadedJob) -> Iterator[Problem]:
+    spec, limits = job.spec, job.workspace.spec.limits
+    if isinstance(spec.schedule, CronSchedule):
+        short = not isinstance(job.document.data["schedule"], dict)
+        if problem := cron_problem(spec.schedule.cron):
+            yield ("schedule",) if short else ("schedule", "cron"), problem
+        if problem := timezone_problem(spec.schedule.timezone):
+            yield ("schedule", "timezone"), problem
+    for name, parameter in spec.parameters.items():
+        if name in RUN_VALUES or name == "item":
+            yield ("parameters", name), f"'{name}' is a value every run has. Give the parameter another name"
+        if own := parameter.own_problem():
+            yield ("parameters", name, own[0]), own[1]
+    if spec.max_concurrent_runs > limits.max_concurrent_runs:
+        yield ("max_concurrent_runs",), f"is above the workspace's limit of {limits.max_concurrent_runs}"
+    if spec.timeout and limits.timeout and spec.timeout > limits.timeout:
+        yield ("timeout",), f"is above the workspace's limit of {limits.timeout}"
+
+
+def _order_problems(job: LoadedJob) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, task in enumerate(job.spec.tasks):
+        if task.key in first:
+            line, _ = job.document.place(("tasks", first[task.key], "key"))
+            yield ("tasks", index, "key"), f"the key '{task.key}' is already that of the task on line {line}. Rename one"
+        else:
+            first[task.key] = index
+    for index, task in enumerate(job.spec.tasks):
+        for position, key in enumerate(task.depends_on):
+            path = ("tasks", index, "depends_on", position)
+            if key == task.key:
+                yield path, f"'{key}' waits for itself. Remove it"
+            elif key not in first:
+                yield path, f"no task has the key '{key}'.{suggestion(key, first)}"
+    above = {t.key: [key for key in t.depends_on if key in first and key != t.key] for t in job.spec.tasks}
+    if cycle := find_cycle(above):
+        message = f"tasks wait for each other: {' → '.join(cycle)}. Remove one of these depends_on"
+        yield ("tasks", first[cycle[0]], "depends_on"), message
+
+
+def find_cycle(above: dict[str, list[str]]) -> list[str] | None:
+    """One cycle of a graph (each node with those it points to), first node repeated at the end; None without one."""
+    state: dict[str, int] = {}
+    for start in above:
+        if start in state:
+            continue
+        stack = [(start, iter(above[start]))]
+        state[start] = 1
+        while stack:
+            node, targets = stack[-1]
+            target = next(targets, None)
+            if target is None:
+                state[node] = 2
+                stack.pop()
+            elif state.get(target) == 1:
+                names = [name for name, _ in stack]
+                return [*names[names.index(target) :], target]
+            elif target not in state and target in above:
+                state[target] = 1
+                stack.append((target, iter(above[target])))
+    return None
+
+
+def _task_problems(job: LoadedJob, task: BaseTask, project: Project) -> Iterator[Problem]:
+    workspace = job.workspace
+    for path, table in written(task):
+        namespace = table.partition(".")[0]
+        if not workspace.owns(namespace):
+            own = ", ".join(sorted({workspace.name, *workspace.spec.namespaces}))
+            yield path, (f"the workspace {workspace.name} may not write {table}: its namespaces are {own}, and those "
+                         f"that begin with {workspace.name}_. Add '{namespace}' to namespaces in workspace.yaml "
+                         "if it is this team's")  # fmt: skip
+    if task.conn_id is not None:
+        known = workspace.spec.connections
+        names = {known.catalog, known.sql, known.spark, known.files, *known.allowed}
+        if task.conn_id not in names:
+            yield ("conn_id",), (f"the workspace names no connection '{task.conn_id}'.{suggestion(task.conn_id, names)} "
+                                 "Others are listed under connections.allowed in workspace.yaml")  # fmt: skip
+    if task.text_fields:
+        yield from _text_problems(job, task)
+    if task.for_each and task.for_each.task:
+        yield from _for_each_problems(job, task, task.for_each.task)
+    yield from task.problems(job, project)
+
+
+def written(task: BaseTask) -> Iterator[Problem]:
+    """Every table a task writes, after its path below the task."""
+    table = getattr(task, "table", None)
+    if table:
+        yield ("table",), table
+        return
+    for position, table in enumerate(task.writes):
+        yield ("writes", position), table
+
+
+def _text_problems(job: LoadedJob, task: BaseTask) -> Iterator[Problem]:
+    known = None
+    for path, text in task.texts():
+        if "{" not in text and "}" not in text:
+            continue
+        known = known or value_names(job, task)
+        try:
+            for name in names_in(text):
+                if name not in known:
+                    yield path, unknown_value(name, known, f"{{{name}}}")
+        except TextError as error:
+            yield path, str(error)
+
+
+def _for_each_problems(job: LoadedJob, task: BaseTask, key: str) -> Iterator[Problem]:
+    path = ("for_each", "task")
+    target = next((other for other in job.spec.tasks if other.key == key), None)
+    python = [other.key for other in job.spec.tasks if isinstance(other, Python) and other.key != task.key]
+    if target is None:
+        yield path, f"no task has the key '{key}'.{suggestion(key, python, 'Python tasks')}"
+    elif not isinstance(target, Python):
+        yield path, f"'{key}' is a task of type {target.type}; only a python task returns a list"
+    elif key not in task.depends_on:
+        yield path, f"the task must wait for '{key}'. Add it to depends_on"
+
+
+@lru_cache(maxsize=1024)
+def cron_problem(text: str) -> str | None:
+    """Why a cron expression cannot be used; None when it can."""
+    if text.startswith("@"):
+        return None if text in PRESETS else f"unknown schedule '{text}'.{suggestion(text, PRESETS)}"
+    if len(text.split()) != 5:
+        return (f"'{text}' is no cron expression: five fields are needed (minute hour day month weekday), "
+                "e.g. \"0 5 * * *\" for every day at 5:00")  # fmt: skip
+    from croniter import croniter
+    from croniter.croniter import CroniterBadDateError, CroniterError
+
+    try:
+        croniter(text).get_next()
+    except CroniterBadDateError:
+        return f"'{text}' never comes: there is no such day"
+    except (CroniterError, ValueError, KeyError) as error:
+        return f"'{text}' is no cron expression: {error}"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def timezone_problem(name: str) -> str | None:
+    """Why a time zone cannot be used; None when it can."""
+    if name == "UTC":
+        return None
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        near = suggestion(name, available_timezones(), "")
+        return f"unknown time zone '{name}'.{near} Use an IANA name such as Europe/Berlin"
+    return None

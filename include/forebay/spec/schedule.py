@@ -1,0 +1,60 @@
+"""When a job starts: at times, after tables change, without a pause, or only by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from forebay.spec.base import Closed, Some, TableName, Text
+
+
+class CronSchedule(Closed):
+    """Starts at the times of a cron expression."""
+
+    cron: Text = Field(description="Cron expression of five fields (minute hour day month weekday), or @daily, @hourly, …")
+    timezone: Text = Field("UTC", description="IANA name of the time zone the expression is read in, e.g. Europe/Berlin.")
+
+
+class AfterSchedule(Closed):
+    """Starts after tables have been updated by other jobs."""
+
+    after: Some[TableName] = Field(description="Tables written by other jobs, as namespace.table.")
+    condition: Literal["all", "any"] = Field(
+        "all", description="all: start when every table has been updated since the last run; any: at each update of one."
+    )
+
+
+class ContinuousSchedule(Closed):
+    """Starts again whenever the previous run has ended."""
+
+
+def _normal(value: object) -> object:
+    if value is None or value == "none":
+        return None
+    if value == "continuous":
+        return ContinuousSchedule()
+    if isinstance(value, str):
+        return {"cron": value}
+    if isinstance(value, dict | Closed):
+        return value
+    raise PydanticCustomError(
+        "schedule", "must be a cron expression, none, continuous, {cron, timezone} or {after: [tables]}"
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, ContinuousSchedule):
+        return "<continuous>"
+    after = "after" in value if isinstance(value, dict) else isinstance(value, AfterSchedule)
+    return "<after>" if after else "<cron>"
+
+
+_AnySchedule = Annotated[
+    Annotated[CronSchedule, Tag("<cron>")]
+    | Annotated[AfterSchedule, Tag("<after>")]
+    | Annotated[ContinuousSchedule, Tag("<continuous>")],
+    Discriminator(_kind),
+]
+Schedule = Annotated[_AnySchedule | None, BeforeValidator(_normal)]

@@ -1,0 +1,174 @@
+"""What becomes of each Trino function on DuckDB: the one list that `check`, the engine and the docs read."""
+
+from __future__ import annotations
+
+from forebay.sqltext.macros import BODIES
+
+# Both engines give the same result for the same arguments.
+SAME = frozenset(
+    """
+    abs acos arbitrary_ asin atan atan2 avg_ bit_count bool_and bool_or cbrt ceil ceiling coalesce corr cos cosh count
+    count_if covar_pop covar_samp cume_dist degrees dense_rank exp first_value floor greatest_ grouping histogram lag
+    last_value lead least_ ln log10 log2 lower lpad max min nth_value ntile nullif percent_rank pi power pow
+    radians rank regr_intercept regr_slope replace round row_number rpad sign sin sinh sqrt starts_with stddev
+    stddev_pop stddev_samp strpos sum tan tanh translate upper var_pop var_samp variance year quarter month week
+    day hour minute second map_keys map_values map_entries map_from_entries map_concat flatten length
+    """.split()
+) - {"arbitrary_", "avg_", "greatest_", "least_"}
+
+# The same thing under DuckDB's name.
+RENAMED = {
+    "any_value": "any_value",
+    "approx_distinct": "approx_count_distinct",
+    "approx_percentile": "approx_quantile",
+    "arbitrary": "any_value",
+    "array_agg": "array_agg",
+    "bitwise_and_agg": "bit_and",
+    "bitwise_or_agg": "bit_or",
+    "bitwise_xor_agg": "bit_xor",
+    "bitwise_xor": "xor",
+    "cardinality": "cardinality",
+    "chr": "chr",
+    "codepoint": "unicode",
+    "concat_ws": "concat_ws",
+    "date_diff": "date_sub",
+    "day_of_month": "day",
+    "day_of_week": "isodow",
+    "dow": "isodow",
+    "day_of_year": "dayofyear",
+    "doy": "dayofyear",
+    "every": "bool_and",
+    "from_base64": "from_base64",
+    "from_hex": "unhex",
+    "from_unixtime": "to_timestamp",
+    "from_utf8": "decode",
+    "geometric_mean": "geomean",
+    "is_finite": "isfinite",
+    "is_infinite": "isinf",
+    "is_nan": "isnan",
+    "last_day_of_month": "last_day",
+    "levenshtein_distance": "levenshtein",
+    "hamming_distance": "hamming",
+    "max_by": "arg_max_null",
+    "min_by": "arg_min_null",
+    "regexp_extract_all": "regexp_extract_all",
+    "regexp_like": "regexp_matches",
+    "regexp_split": "string_split_regex",
+    "reverse": "reverse",
+    "split": "string_split",
+    "to_base64": "to_base64",
+    "to_hex": "hex",
+    "to_unixtime": "epoch",
+    "to_utf8": "encode",
+    "truncate": "trunc",
+    "uuid": "uuid",
+    "week_of_year": "week",
+    "year_of_week": "isoyear",
+    "yow": "isoyear",
+}
+
+# Written differently; see duckdb.py.
+REWRITTEN = frozenset(
+    """
+    all_match any_match none_match at_timezone avg bitwise_and bitwise_not bitwise_or concat date date_add date_format
+    date_parse e element_at filter format_datetime from_iso8601_date from_iso8601_timestamp if infinity json_format
+    listagg localtimestamp current_timestamp log map md5 nan now parse_datetime rand random regexp_replace row sequence
+    sha1 sha256 substring transform trim ltrim rtrim try with_timezone json_extract json_extract_scalar json_size
+    """.split()
+) - {"json_size"}
+
+# A DuckDB macro of ours stands in for it (operators' helpers have no Trino name and are left out).
+_HELPERS = frozenset(
+    "divide plus minus avg_of moment scientific digits millis seconds random_up_to random_between to_text".split()
+)
+MACRO = frozenset(
+    name for name in BODIES if name not in _HELPERS and not name.startswith(("to_", "try_"))
+) - REWRITTEN
+
+# Known to Trino, wrong or missing here: what to write instead.
+REFUSED = {
+    "approx_most_frequent": "count and order instead",
+    "approx_set": "use approx_distinct",
+    "array_histogram": "unnest the array and count",
+    "arrays_overlap": "use cardinality(array_intersect(a, b)) > 0",
+    "checksum": "compare counts and sums instead",
+    "combinations": "unnest the array twice",
+    "crc32": "use md5",
+    "current_user": "pass it as a parameter",
+    "date_diff_": "",
+    "format": "join text with || and cast",
+    "format_number": "cast to varchar",
+    "from_base": "cast decimal text",
+    "from_unixtime_nanos": "use from_unixtime",
+    "hmac_sha256": "sign outside SQL",
+    "human_readable_seconds": "format it where it is shown",
+    "json_array": "cast an array to json",
+    "json_array_contains": "cast to an array and use contains",
+    "json_array_get": "use json_extract(j, '$[0]')",
+    "json_exists": "use json_extract(j, '$.path') IS NOT NULL",
+    "json_object": "cast a map or row to json",
+    "json_query": "use json_extract",
+    "json_size": "use json_array_length",
+    "json_value": "use json_extract_scalar",
+    "kurtosis": "DuckDB's differs in its correction; compute it from sums",
+    "skewness": "DuckDB's differs in its correction; compute it from sums",
+    "map_agg": "use map_from_entries(array_agg(row(k, v)))",
+    "map_filter": "filter before building the map",
+    "map_union": "unnest and aggregate",
+    "map_zip_with": "unnest and join",
+    "multimap_agg": "use array_agg per key",
+    "ngrams": "use sequence and slice",
+    "normalize": "normalise text where it is ingested",
+    "numeric_histogram": "use width arithmetic and GROUP BY",
+    "parse_duration": "keep seconds as a number",
+    "reduce": "unnest and aggregate",
+    "reduce_agg": "use an ordinary aggregate",
+    "regexp_position": "use strpos",
+    "sha512": "use sha256",
+    "shuffle": "order by a column",
+    "soundex": "use levenshtein_distance",
+    "split_to_map": "use split and element_at",
+    "split_to_multimap": "use split and element_at",
+    "timezone_hour": "values keep no zone here",
+    "timezone_minute": "values keep no zone here",
+    "to_base": "format it where it is shown",
+    "to_char": "use date_format",
+    "to_date": "use cast(… AS date)",
+    "to_iso8601": "use date_format",
+    "to_timestamp": "use cast(… AS timestamp)",
+    "transform_keys": "unnest and rebuild the map",
+    "transform_values": "unnest and rebuild the map",
+    "typeof": "DuckDB's type names differ",
+    "url_decode": "decode where it is ingested",
+    "url_encode": "encode where it is used",
+    "url_extract_host": "use regexp_extract",
+    "url_extract_path": "use regexp_extract",
+    "version": "it would name another engine",
+    "width_bucket": "use floor((x - low) / width)",
+    "word_stem": "stem where it is ingested",
+    "xxhash64": "use md5",
+    "zip": "unnest with ordinality and join",
+    "zip_with": "unnest with ordinality and join",
+}
+del REFUSED["date_diff_"]
+
+# Aggregates and window functions: the only ones that may carry OVER, FILTER or IGNORE NULLS.
+WINDOWED = SAME | frozenset(RENAMED)
+
+
+def carried(name: str) -> str:
+    """How a Trino function is carried over: same, renamed, rewritten, macro, refused or unknown."""
+    if name in REFUSED:
+        return "refused"
+    if name in REWRITTEN:
+        return "rewritten"
+    if name in MACRO:
+        return "macro"
+    if name in SAME or RENAMED.get(name) == name:
+        return "same"
+    return "renamed" if name in RENAMED else "unknown"
+
+
+def known_functions() -> tuple[str, ...]:
+    """Every function that can be used, sorted."""
+    return tuple(sorted(SAME | set(RENAMED) | REWRITTEN | MACRO))

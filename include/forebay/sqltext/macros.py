@@ -1,0 +1,201 @@
+"""Trino functions that DuckDB has under no name, written as DuckDB macros.
+
+Macros take untyped parameters only: DuckDB cannot tell the type of an aggregate when it picks an overload, and
+would pick a wrong one. Where a result must keep its argument's type, `cast_to_type` carries it over, and
+`typeof` is a constant for DuckDB's optimizer. A failing CAST raises, because error() is refused inside TRY.
+"""
+
+from __future__ import annotations
+
+PREFIX = "trino_"
+
+_DOUBLE = "typeof({}) IN ('DOUBLE', 'FLOAT')"
+_MANTISSA = "regexp_replace(regexp_replace(x, '^-', ''), 'e.*$', '')"
+
+
+def _whole(kind: str, cast: str) -> str:
+    # Trino rounds halves away from zero and reads no fraction out of text; DuckDB rounds to even and does.
+    return (
+        f"CASE WHEN {_DOUBLE.format('x')} THEN {cast}(round(TRY_CAST(CAST(x AS VARCHAR) AS DOUBLE)) AS {kind})"
+        f" WHEN typeof(x) = 'VARCHAR' THEN {cast}(CASE WHEN regexp_full_match(CAST(x AS VARCHAR), '[-+]?[0-9]+')"
+        f" THEN CAST(x AS VARCHAR) ELSE concat('not a whole number: ', CAST(x AS VARCHAR)) END AS {kind})"
+        f" ELSE {cast}(x AS {kind}) END"
+    )
+
+
+BODIES: dict[str, tuple[tuple[str, str], ...]] = {
+    # operators
+    "divide": (
+        (
+            "a, b",
+            "CASE WHEN b = 0 THEN cast_to_type(CASE WHEN typeof(a + b) IN ('DOUBLE', 'FLOAT')"
+            " THEN CAST(a AS DOUBLE) / CAST(b AS DOUBLE) ELSE CAST('Division by zero' AS DOUBLE) END, a + b)"
+            " ELSE cast_to_type(a // b, a + b) END",
+        ),
+    ),
+    "mod": (
+        (
+            "a, b",
+            "CASE WHEN b = 0 THEN cast_to_type(CASE WHEN typeof(a + b) IN ('DOUBLE', 'FLOAT')"
+            " THEN CAST('nan' AS DOUBLE) ELSE CAST('Division by zero' AS DOUBLE) END, a + b) ELSE a % b END",
+        ),
+    ),
+    "plus": (("x, i", "cast_to_type(x + i, x)"),),
+    "minus": (("x, i", "cast_to_type(x - i, x)"),),
+    "avg_of": (("s, n", "cast_to_type(CAST(s AS DOUBLE) / n, list_median([s]))"),),
+    **{f"to_{kind}": (("x", _whole(kind, "CAST")),) for kind in ("tinyint", "smallint", "integer", "bigint")},
+    **{f"try_{kind}": (("x", _whole(kind, "TRY_CAST")),) for kind in ("tinyint", "smallint", "integer", "bigint")},
+    "to_text": (
+        (
+            "x",
+            "CASE WHEN typeof(x) IN ('DOUBLE', 'FLOAT') THEN trino_scientific(CAST(x AS VARCHAR))"
+            " WHEN typeof(x) = 'TIMESTAMP' THEN trino_moment(CAST(x AS VARCHAR), '')"
+            " WHEN typeof(x) = 'TIMESTAMP WITH TIME ZONE'"
+            " THEN trino_moment(regexp_replace(CAST(x AS VARCHAR), '[+-][0-9:]+$', ''), ' UTC')"
+            " WHEN typeof(x) = 'JSON' THEN json_extract_string(TRY_CAST(CAST(x AS VARCHAR) AS JSON), '$')"
+            " ELSE CAST(x AS VARCHAR) END",
+        ),
+    ),
+    "moment": (
+        (
+            "x, zone",
+            "CASE WHEN position('.' IN x) > 0 THEN rpad(x, strpos(x, '.') + 6, '0') ELSE x || '.000000' END || zone",
+        ),
+    ),
+    "scientific": (
+        (
+            "x",
+            "CASE x WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' WHEN '-inf' THEN '-Infinity'"
+            " WHEN '0.0' THEN '0.0E0' WHEN '-0.0' THEN '-0.0E0' ELSE"
+            " CASE WHEN x LIKE '-%' THEN '-' ELSE '' END"
+            f" || trino_digits(regexp_replace(ltrim(replace({_MANTISSA}, '.', ''), '0'), '0+$', ''))"
+            " || 'E' || CAST(coalesce(TRY_CAST(nullif(regexp_extract(x, 'e(.*)$', 1), '') AS INTEGER), 0)"
+            f" + strpos({_MANTISSA} || '.', '.') - 2"
+            f" - CASE WHEN {_MANTISSA} LIKE '0.%' THEN length(regexp_extract({_MANTISSA}, '^0[.](0*)', 1)) + 1"
+            " ELSE 0 END + 0 AS VARCHAR) END",
+        ),
+    ),
+    "digits": (("d", "d[1] || '.' || CASE WHEN length(d) > 1 THEN d[2:] ELSE '0' END"),),
+    "millis": (("x", "time_bucket(INTERVAL 1 millisecond, x + INTERVAL 500 microsecond)"),),
+    "seconds": (("x", "time_bucket(INTERVAL 1 second, x + INTERVAL 500 millisecond)"),),
+    # null rules
+    "greatest": tuple(
+        (p, f"CASE WHEN {' OR '.join(f'{a} IS NULL' for a in p.split(', '))} THEN NULL ELSE greatest({p}) END")
+        for p in (", ".join("abcdefgh"[:n]) for n in range(1, 9))
+    ),
+    "least": tuple(
+        (p, f"CASE WHEN {' OR '.join(f'{a} IS NULL' for a in p.split(', '))} THEN NULL ELSE least({p}) END")
+        for p in (", ".join("abcdefgh"[:n]) for n in range(1, 9))
+    ),
+    # dates
+    "date_trunc": (("u, x", "cast_to_type(date_trunc(u, x), x)"),),
+    "millisecond": (("x", "millisecond(x) % 1000"),),
+    # text
+    "substr": (
+        (
+            "s, i",
+            "CASE WHEN i = 0 OR i < -length(s) THEN CASE WHEN s IS NULL THEN NULL ELSE '' END ELSE substr(s, i) END",
+        ),
+        (
+            "s, i, n",
+            "CASE WHEN s IS NULL OR i IS NULL OR n IS NULL THEN NULL"
+            " WHEN i = 0 OR i < -length(s) OR n <= 0 THEN '' ELSE substr(s, i, n) END",
+        ),
+    ),
+    "split_part": (
+        (
+            "s, d, i",
+            "CASE WHEN i <= 0 THEN CAST(CAST('split_part: the index must be greater than zero' AS INTEGER) AS VARCHAR)"
+            " WHEN i > len(string_split(s, d)) THEN NULL ELSE split_part(s, d, i) END",
+        ),
+    ),
+    "trim": (("s", "regexp_replace(s, '^[ \\t\\n\\x0B\\f\\r]+|[ \\t\\n\\x0B\\f\\r]+$', '', 'g')"),),
+    "ltrim": (("s", "regexp_replace(s, '^[ \\t\\n\\x0B\\f\\r]+', '')"),),
+    "rtrim": (("s", "regexp_replace(s, '[ \\t\\n\\x0B\\f\\r]+$', '')"),),
+    "regexp_extract": (
+        ("s, p", "CASE WHEN regexp_matches(s, p) THEN regexp_extract(s, p) END"),
+        ("s, p, g", "CASE WHEN regexp_matches(s, p) THEN regexp_extract(s, p, g) END"),
+    ),
+    "regexp_count": (("s, p", "CAST(len(regexp_extract_all(s, p)) AS BIGINT)"),),
+    # arrays and maps
+    "contains": (
+        (
+            "a, x",
+            "CASE WHEN x IS NULL OR a IS NULL THEN NULL WHEN list_contains(a, x) THEN true"
+            " WHEN list_count(a) < len(a) THEN NULL ELSE false END",
+        ),
+    ),
+    "array_position": (
+        ("a, x", "CASE WHEN a IS NULL OR x IS NULL THEN NULL ELSE coalesce(list_position(a, x), 0) END"),
+    ),
+    "array_distinct": (("a", "list_filter(a, lambda v, i: list_position(a, v) = i)"),),
+    "array_remove": (
+        ("a, x", "CASE WHEN x IS NULL THEN NULL ELSE list_filter(a, lambda v: v IS NULL OR v <> x) END"),
+    ),
+    "array_sort": (("a", "list_sort(a, 'ASC', 'NULLS LAST')"),),
+    "array_max": (("a", "CASE WHEN list_count(a) < len(a) THEN NULL ELSE list_max(a) END"),),
+    "array_min": (("a", "CASE WHEN list_count(a) < len(a) THEN NULL ELSE list_min(a) END"),),
+    "array_join": (
+        ("a, s", "coalesce(array_to_string(a, s), CASE WHEN a IS NOT NULL THEN '' END)"),
+        ("a, s, n", "array_to_string(list_transform(a, lambda v: coalesce(CAST(v AS VARCHAR), n)), s)"),
+    ),
+    "array_union": (("a, b", "trino_array_distinct(a || b)"),),
+    "array_intersect": (
+        ("a, b", "list_filter(trino_array_distinct(a), lambda v: list_position(b, v) IS NOT NULL)"),
+    ),
+    "array_except": (("a, b", "list_filter(trino_array_distinct(a), lambda v: list_position(b, v) IS NULL)"),),
+    "slice": (
+        (
+            "a, i, n",
+            "CASE WHEN i < 0 THEN list_slice(a, len(a) + i + 1, len(a) + i + n) ELSE list_slice(a, i, i + n - 1) END",
+        ),
+    ),
+    "repeat": (("x, n", "list_transform(range(n), lambda i: x)"),),
+    "any_match": (
+        (
+            "a",
+            "CASE WHEN a IS NULL THEN NULL WHEN list_contains(a, true) THEN true"
+            " WHEN list_count(a) < len(a) THEN NULL ELSE false END",
+        ),
+    ),
+    "all_match": (
+        (
+            "a",
+            "CASE WHEN a IS NULL THEN NULL WHEN list_contains(a, false) THEN false"
+            " WHEN list_count(a) < len(a) THEN NULL ELSE true END",
+        ),
+    ),
+    "none_match": (("a", "NOT trino_any_match(a)"),),
+    # JSON
+    "json_extract_scalar": (
+        (
+            "j, p",
+            "CASE WHEN NOT coalesce(json_valid(CAST(j AS VARCHAR)), false) THEN NULL"
+            " WHEN json_type(CAST(j AS VARCHAR), p) IN ('OBJECT', 'ARRAY') THEN NULL"
+            " ELSE json_extract_string(CAST(j AS VARCHAR), p) END",
+        ),
+    ),
+    "json_extract": (
+        (
+            "j, p",
+            "CASE WHEN json_valid(CAST(j AS VARCHAR)) THEN json_extract(CAST(j AS VARCHAR), p) END",
+        ),
+    ),
+    "json_array_length": (
+        (
+            "j",
+            "CASE WHEN coalesce(json_valid(CAST(j AS VARCHAR)), false) AND json_type(CAST(j AS VARCHAR)) = 'ARRAY'"
+            " THEN CAST(json_array_length(CAST(j AS VARCHAR)) AS BIGINT) END",
+        ),
+    ),
+    "json_parse": (("s", "json(s)"),),
+    # numbers
+    "random_up_to": (("n", "cast_to_type(floor(random() * n), n)"),),
+    "random_between": (("a, b", "cast_to_type(a + floor(random() * (b - a)), a)"),),
+}
+
+MACROS: tuple[str, ...] = tuple(
+    f"CREATE OR REPLACE TEMP MACRO {PREFIX}{name}"
+    + ", ".join(f" ({parameters}) AS ({body})" for parameters, body in overloads)
+    for name, overloads in sorted(BODIES.items(), key=lambda item: "trino_" in str(item[1]))
+)

@@ -1,0 +1,111 @@
+"""A small client of Airflow's REST API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from forebay.errors import ForebayError
+from forebay.stack.layout import Stack
+
+Json = dict[str, Any]
+"""A JSON object of Airflow's REST API, whose shape its OpenAPI document gives."""
+
+
+class ApiError(ForebayError):
+    """Airflow refused a request or does not answer."""
+
+
+class AirflowApi:
+    """Airflow's REST API v2 as one user. Use it in a `with` block."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._credentials = {"username": user, "password": password}
+        self.url = url
+
+    @classmethod
+    def of_stack(cls, stack: Stack) -> AirflowApi:
+        return cls(stack.url("airflow"), "admin", stack.secrets["admin_password"])
+
+    def __enter__(self) -> AirflowApi:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def request(self, method: str, path: str, *, json: object = None, params: Mapping[str, Any] | None = None) -> Json:
+        """Sends one request; raises ApiError with Airflow's own explanation."""
+        try:
+            if "authorization" not in self._client.headers:
+                token = self._client.post("/auth/token", json=self._credentials)
+                token.raise_for_status()
+                self._client.headers["authorization"] = f"Bearer {token.json()['access_token']}"
+            response = self._client.request(method, path, json=json, params=params)
+        except httpx.HTTPStatusError as error:
+            raise ApiError(f"Airflow did not log us in (HTTP {error.response.status_code}).") from error
+        except httpx.HTTPError as error:
+            raise ApiError(
+                f"Airflow does not answer at {self.url} ({type(error).__name__}). Is the stack up? forebay status"
+            ) from error
+        if response.is_error:
+            raise ApiError(f"Airflow refused {method} {path} (HTTP {response.status_code}): {_detail(response)}")
+        return dict(response.json()) if response.content else {}
+
+    def get(self, path: str, **params: Any) -> Json:
+        return self.request("GET", f"/api/v2{path}", params=params)
+
+    def put_connections(self, connections: list[dict[str, object]]) -> None:
+        """Creates connections or replaces those of the same id."""
+        action = {"action": "create", "entities": connections, "action_on_existence": "overwrite"}
+        result = self.request("PATCH", "/api/v2/connections", json={"actions": [action]})
+        errors = (result.get("create") or {}).get("errors")
+        if errors:
+            raise ApiError(f"Airflow did not store the connections: {errors}")
+
+    def trigger(self, dag_id: str, parameters: Mapping[str, object]) -> str:
+        """Starts a run and returns its id."""
+        body = {"logical_date": None, "conf": dict(parameters)}
+        return str(self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> Json:
+        return self.get(f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[Json]:
+        return list(self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"])
+
+    def follow(self, dag_id: str, run_id: str, every: float = 0.5) -> Iterator[tuple[Json, list[Json]]]:
+        """The run and its tasks, again and again until the run has ended."""
+        while True:
+            run = self.run(dag_id, run_id)
+            yield run, self.task_instances(dag_id, run_id)
+            if run["state"] in ("success", "failed"):
+                return
+            time.sleep(every)
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> list[str]:
+        """The lines of one task's log."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        content = self.get(path, map_index=map_index, full_content=True)["content"]
+        return [str(line.get("event", "")) if isinstance(line, dict) else str(line) for line in content]
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
+        """What a task returned; None where it returned nothing."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        try:
+            return self.get(path, map_index=map_index, deserialize=True).get("value")
+        except ApiError as error:
+            if "HTTP 404" in str(error):
+                return None
+            raise
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        detail = response.json().get("detail", response.text)
+    except ValueError:
+        detail = response.text
+    return str(detail)[:1000]

@@ -1,0 +1,53 @@
+"""The Airflow connections through which jobs reach the embedded stack."""
+
+from __future__ import annotations
+
+import json
+
+from forebay.stack.layout import Stack
+
+
+def connections(stack: Stack) -> list[dict[str, object]]:
+    """Bodies for Airflow's connections API: catalog, object store, SQL engine and Spark."""
+    access, secret, region = stack.secrets["access_key"], stack.secrets["secret_key"], "us-east-1"
+    catalog = {
+        "warehouse": "warehouse",
+        "s3.endpoint": stack.url("s3"),
+        "s3.region": region,
+        "s3.path-style-access": "true",
+    }
+    return [
+        _connection("lake_catalog", "iceberg", "Iceberg REST catalog of the lake", catalog, stack.url("catalog"), access, secret),
+        _connection(
+            "lake_s3", "aws", "Object store of the lake (S3)",
+            {"endpoint_url": stack.url("s3"), "region_name": region}, None, access, secret,
+        ),
+        _connection(
+            "lake_sql", "duckdb", "SQL engine of the lake: DuckDB here, Trino in production",
+            {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2},
+        ),
+        _connection(
+            "lake_spark", "spark", "Spark of the lake: local here, Kubernetes in production",
+            {"catalog": "lake_catalog", "driver_memory": "1g"}, "local[*]",
+        ),
+    ]  # fmt: skip
+
+
+def _connection(
+    conn_id: str,
+    conn_type: str,
+    description: str,
+    extra: dict[str, object] | dict[str, str],
+    host: str | None = None,
+    login: str | None = None,
+    password: str | None = None,
+) -> dict[str, object]:
+    return {
+        "connection_id": conn_id,
+        "conn_type": conn_type,
+        "description": description,
+        "host": host,
+        "login": login,
+        "password": password,
+        "extra": json.dumps(extra),
+    }

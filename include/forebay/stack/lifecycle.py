@@ -1,0 +1,216 @@
+"""Starts and stops the embedded stack."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from forebay.machine import jars, java
+from forebay.stack import health, supervisor
+from forebay.stack.airflow_api import AirflowApi
+from forebay.stack.connections import connections
+from forebay.stack.layout import Stack, StackError, write_private
+from forebay.stack.services import AIRFLOW, FOUNDATION, SERVICES, environment, postgres_program, write_configuration
+
+Progress = Callable[[str], None]
+
+_FREE_DISK = 1 << 30
+
+
+def up(stack: Stack, progress: Progress, *, ports: dict[str, int] | None = None, free_ports: bool = False) -> bool:
+    """Starts the stack, or what of it is not running; False when all of it was up already.
+
+    Returns when every service is healthy. Raises StackError with what is wrong and what to do.
+    """
+    with _only_one(stack):
+        _check_disk(stack)
+        if supervisor.running(stack):
+            moved = {name: port for name, port in (ports or {}).items() if stack.ports.get(name) != port}
+            if moved:
+                raise StackError("the stack is running; run `forebay down` before moving a port.")
+            states = supervisor.processes(stack)
+            down = [name for name in SERVICES if name not in states or states[name].state != "RUNNING"]
+            if not down and not health.unhealthy(stack):
+                return False
+            for name in down:
+                progress(f"starting {name}")
+                supervisor.start_process(stack, name)
+        else:
+            leftovers = supervisor.members(stack)
+            if leftovers:
+                progress(f"ending {len(leftovers)} processes that an earlier start left behind")
+                supervisor.kill_leftovers(stack)
+            java.require()
+            jars.fetch(progress)
+            stack.create()
+            stack.choose_ports(ports or {}, free=free_ports)
+            own_environment = environment(stack, os.environ)
+            _initialise_database(stack, progress)
+            write_configuration(stack, os.environ)
+            (stack.sockets / "supervisor.sock").unlink(missing_ok=True)
+            progress("starting object store, catalog and database")
+            supervisor.start(stack, own_environment)
+            _wait(stack, FOUNDATION, 60)
+            _migrate(stack, progress)
+            progress("starting Airflow")
+            for name in AIRFLOW:
+                supervisor.start_process(stack, name)
+        _wait(stack, SERVICES, 180)
+        _make_connections(stack, progress)
+        return True
+
+
+def down(stack: Stack) -> bool:
+    """Stops everything; False when nothing was running. Leaves no process and no socket behind."""
+    if not stack.state.exists():
+        return False
+    with _only_one(stack):
+        was_up = supervisor.running(stack) or bool(supervisor.members(stack))
+        supervisor.stop(stack)
+        left = supervisor.members(stack)
+        if left:
+            raise StackError("still running: " + ", ".join(f"{p.name()} ({p.pid})" for p in left))
+        for name in ("supervisor.sock", "filer.sock", "s3.sock"):
+            (stack.sockets / name).unlink(missing_ok=True)
+        for name in ("master", "volume", "filer", "s3", "admin"):
+            # SeaweedFS has no setting for these.
+            for port in stack.ports.values():
+                Path(tempfile.gettempdir(), f"seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)
+        return was_up
+
+
+def restart(stack: Stack, names: tuple[str, ...], progress: Progress) -> None:
+    """Restarts some services, or all."""
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown:
+        raise StackError(f"unknown service {unknown[0]!r}. Known: {', '.join(SERVICES)}.")
+    if not names:
+        down(stack)
+        up(stack, progress)
+        return
+    if not supervisor.running(stack):
+        raise StackError("the stack is not running. Start it: forebay up.")
+    for name in names:
+        progress(f"restarting {name}")
+        supervisor.stop_process(stack, name)
+        supervisor.start_process(stack, name)
+    _wait(stack, names, 120)
+
+
+@contextlib.contextmanager
+def _only_one(stack: Stack) -> Iterator[None]:
+    """Holds the folder's lock: two commands never change one stack at once."""
+    try:
+        stack.state.mkdir(parents=True, exist_ok=True)
+        stack.state.chmod(0o700)
+        file = (stack.state / "lock").open("a+")
+    except OSError as error:
+        raise StackError(f"{stack.state}: cannot be written ({error.strerror}). Free disk space or fix its owner.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise StackError(
+                f"another forebay command (process {file.read().strip() or 'unknown'}) is starting or stopping this "
+                "stack. Wait for it, or end it, and try again."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _check_disk(stack: Stack) -> None:
+    free = shutil.disk_usage(stack.state).free
+    if free < _FREE_DISK:
+        raise StackError(
+            f"only {free >> 20} MB are free on the disk of {stack.state}; the stack needs 1 GB. Free some space, "
+            "or put its state elsewhere: FOREBAY_STATE=/path forebay up."
+        )
+
+
+def _initialise_database(stack: Stack, progress: Progress) -> None:
+    data = stack.state / "postgres"
+    if (data / "PG_VERSION").exists():
+        return
+    progress("creating Airflow's database")
+    fresh = stack.state / "postgres.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    password = stack.state / "postgres.password"
+    write_private(password, stack.secrets["postgres_password"])
+    options = ("-U", "airflow", "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8")
+    run = subprocess.run(
+        [*postgres_program("initdb"), *options, "-D", str(fresh)], capture_output=True, text=True, cwd=stack.state
+    )
+    password.unlink()
+    if run.returncode:
+        raise StackError(f"PostgreSQL's initdb failed: {run.stderr.strip()[-1000:]}")
+    fresh.replace(data)
+
+
+def _migrate(stack: Stack, progress: Progress) -> None:
+    """Brings the database to this Airflow's schema; skipped when it was this Airflow that did so last."""
+    from importlib.metadata import version
+
+    done = stack.state / "migrated"
+    wanted = version("apache-airflow-core")
+    if done.exists() and done.read_text() == wanted:
+        return
+    progress("creating Airflow's tables")
+    run = subprocess.run(
+        [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
+        env=environment(stack, os.environ), capture_output=True, text=True, cwd=stack.root,
+    )  # fmt: skip
+    if run.returncode:
+        log = stack.logs / "migrate.log"
+        log.write_text(run.stdout + run.stderr)
+        raise StackError(f"Airflow could not prepare its database. See {log}.")
+    done.write_text(wanted)
+
+
+def _wait(stack: Stack, names: tuple[str, ...], seconds: float) -> None:
+    """Waits until services are healthy; a process that gives up, or the time's end, is an error with its log's tail."""
+    deadline = time.monotonic() + seconds
+    while True:
+        waiting = health.unhealthy(stack, names)
+        if not waiting:
+            return
+        states = supervisor.processes(stack)
+        failed = [name for name in waiting if name in states and states[name].state == "FATAL"]
+        if failed or time.monotonic() > deadline:
+            name = (failed or waiting)[0]
+            tail = health.log_tail(stack, name, 15)
+            raise StackError(
+                f"{name} did not start ({waiting[name]}). End of its log:\n{tail}\n"
+                f"All of it: forebay logs {name}. To start over: forebay down, then forebay up."
+            )
+        time.sleep(0.2)
+
+
+def _make_connections(stack: Stack, progress: Progress) -> None:
+    """Stores the lake's connections in Airflow unless ours are as we last wrote them.
+
+    A connection that a person changed stays as it is until a port or secret of the stack changes.
+    """
+    wanted = connections(stack)
+    fingerprint = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    done = stack.state / "connections.sha256"
+    if done.exists() and done.read_text() == fingerprint:
+        return
+    progress("storing connections")
+    with AirflowApi.of_stack(stack) as api:
+        api.put_connections(wanted)
+    done.write_text(fingerprint)
+
+

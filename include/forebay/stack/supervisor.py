@@ -1,0 +1,125 @@
+"""Talks to supervisord, which starts, restarts and stops the stack's processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from forebay.stack.layout import Stack, StackError
+from forebay.stack.services import STATE_VARIABLE, program
+
+
+@dataclass(frozen=True)
+class Process:
+    """One supervised process as supervisord sees it: state is its word, such as RUNNING or FATAL."""
+
+    name: str
+    state: str
+    pid: int
+    since: float
+    detail: str
+
+
+def start(stack: Stack, environment: Mapping[str, str]) -> None:
+    """Starts supervisord in the background; the processes that start with it come up."""
+    command = [program("supervisord"), "-c", str(stack.state / "supervisord.conf")]
+    run = subprocess.run(command, env=dict(environment), cwd=stack.root, capture_output=True, text=True)
+    if run.returncode:
+        raise StackError(f"the process supervisor did not start: {(run.stdout + run.stderr).strip()[-1000:]}")
+    deadline = time.monotonic() + 10
+    while not running(stack):
+        if time.monotonic() > deadline:
+            raise StackError(f"the process supervisor does not answer. See {stack.logs / 'supervisor.log'}.")
+        time.sleep(0.05)
+
+
+def running(stack: Stack) -> bool:
+    """Whether the stack's supervisord answers."""
+    if not stack.supervisor_socket.exists():
+        return False
+    try:
+        with _server(stack) as server:
+            server.supervisor.getState()
+    except (OSError, xmlrpc.client.Error):
+        return False
+    return True
+
+
+def processes(stack: Stack) -> dict[str, Process]:
+    """All supervised processes by name; empty when supervisord is down."""
+    if not running(stack):
+        return {}
+    with _server(stack) as server:
+        return {
+            str(info["name"]): Process(
+                str(info["name"]), str(info["statename"]), int(info["pid"]), float(info["start"]), str(info["description"])
+            )
+            for info in server.supervisor.getAllProcessInfo()
+        }
+
+
+def start_process(stack: Stack, name: str) -> None:
+    """Starts one process unless it runs."""
+    with _server(stack) as server, contextlib.suppress(xmlrpc.client.Fault):
+        server.supervisor.startProcess(name, False)
+
+
+def stop_process(stack: Stack, name: str) -> None:
+    """Stops one process and waits for its end; harmless where it does not run."""
+    with _server(stack) as server, contextlib.suppress(xmlrpc.client.Fault):
+        server.supervisor.stopProcess(name, True)
+
+
+def stop(stack: Stack) -> None:
+    """Stops all processes and supervisord, then whatever of this stack is still there."""
+    if running(stack):
+        with _server(stack) as server:
+            pid = server.supervisor.getPID()
+            for name in reversed(list(processes(stack))):
+                with contextlib.suppress(xmlrpc.client.Fault):
+                    server.supervisor.stopProcess(name, False)
+            server.supervisor.shutdown()
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            psutil.Process(int(pid)).wait(25)
+    kill_leftovers(stack)
+
+
+def members(stack: Stack) -> list[psutil.Process]:
+    """Every process that belongs to the stack, found by the variable in its environment."""
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in (os.getpid(), os.getppid()):
+            continue
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(STATE_VARIABLE) == str(stack.state):
+                found.append(process)
+    return found
+
+
+def kill_leftovers(stack: Stack) -> None:
+    """Ends processes of the stack that no supervisor watches any more: asks first, insists after three seconds."""
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        left = [process for process in members(stack) if process.pid not in own]
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(sent)
+        psutil.wait_procs(left, timeout=3)
+        if not left:
+            return
+
+
+@contextlib.contextmanager
+def _server(stack: Stack) -> Iterator[xmlrpc.client.ServerProxy]:
+    transport = SupervisorTransport(None, None, f"unix://{stack.supervisor_socket}")
+    with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
+        yield server

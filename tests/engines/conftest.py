@@ -1,0 +1,113 @@
+"""A SeaweedFS of the tests' own: S3 and the Iceberg catalog on free ports, stopped by its process id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.connection import CatalogConfig
+
+KEY, SECRET = "forebay-tests", "s3cr3t'with-quote"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, below the ephemeral range's usual start where possible."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
+    folder = tmp_path_factory.mktemp("weed")
+    ports = free_ports(10)
+    names = (
+        "master.port master.port.grpc volume.port volume.port.grpc filer.port filer.port.grpc "
+        "s3.port s3.port.grpc s3.port.iceberg admin.port"
+    ).split()
+    weed = Path(sys.executable).parent / "weed"
+    # Another grpc port than the one its maintenance worker dials keeps that worker off.
+    admin_grpc = free_ports(1)[0]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                str(weed if weed.exists() else shutil.which("weed")),
+                "mini",
+                f"-dir={folder}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+                *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
+                f"-admin.port.grpc={admin_grpc}",
+                "-admin.ui=false",
+                f"-filer.localSocket={folder}/f",
+                f"-s3.localSocket={folder}/s",
+                "-s3.port.lance=0",
+                "-webdav=false",
+                "-tableBucket=warehouse",
+                "-bucket=lake",
+            ],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "TMPDIR": str(folder)},
+        )
+    made = CatalogConfig(
+        uri=f"http://127.0.0.1:{ports[8]}",
+        warehouse="warehouse",
+        access_key=KEY,
+        secret_key=SECRET,
+        s3_endpoint=f"http://127.0.0.1:{ports[6]}",
+    )
+    try:
+        _wait(made, process, folder / "log")
+        yield made
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(config: CatalogConfig, process: subprocess.Popen[bytes], log: Path) -> None:
+    form = {"grant_type": "client_credentials", "client_id": KEY, "client_secret": SECRET, "scope": "catalog"}
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(config.token_uri, urllib.parse.urlencode(form).encode(), timeout=2).close()
+            return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def engine(config: CatalogConfig) -> Iterator[DuckDBEngine]:
+    with DuckDBEngine(config) as made:
+        yield made
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace no other test uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
