@@ -49,7 +49,7 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
         committed, _ = draft.commit(files)
         return result_of(committed, draft, "merge", inserted=written)
 
-    target = f"{lake_name(table)} AT (VERSION => {draft.base_snapshot})"
+    target = f"{lake_name(table)} t AT (VERSION => {draft.base_snapshot})"
     added = {name for name, _ in columns.add}
     joined = " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in keys)
     compared = [name for name in given.values() if name not in keys]
@@ -59,7 +59,7 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE forebay_matched AS SELECT t.filename AS file, s.rowid AS source, "
-        f"({changed or 'false'}) AS changed FROM {target} t JOIN {SOURCE} s ON {joined}"
+        f"({changed or 'false'}) AS changed FROM {target} JOIN {SOURCE} s ON {joined}"
     )
     engine.background.check()
     row = connection.execute(f"SELECT count(*) FROM {MATCHED} WHERE changed").fetchone()
@@ -87,7 +87,7 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
     if paths:
         inside = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
         rows = (
-            f"SELECT {', '.join(kept(name) for name in every)} FROM {target} t LEFT JOIN {SOURCE} s ON {joined} "
+            f"SELECT {', '.join(kept(name) for name in every)} FROM {target} LEFT JOIN {SOURCE} s ON {joined} "
             f"WHERE t.filename IN ({inside}) UNION ALL {rows}"
         )
     files, _ = engine.files(rows, draft)

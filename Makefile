@@ -1,0 +1,55 @@
+# `make demo` and `make test` do everything on a fresh machine; the other targets are for people who work here.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python 3.11 to 3.13 that runs.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+
+.PHONY: help
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: install
+install: ## Create .venv from the lock and fetch the pinned jars
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found on PATH. Install one (Debian: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; }
+	@$(PYTHON) tools/bootstrap.py
+	@$(BIN)/forebay setup
+
+.PHONY: demo
+demo: install ## Start the stack, run the flights job and show its result
+	@$(BIN)/forebay demo
+
+.PHONY: test
+test: lint ## Run every check and every test
+	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/engines tests/integration
+
+.PHONY: test-unit
+test-unit: lint ## Run the checks and tests that need no stack
+	@$(BIN)/python -m pytest tests/unit
+
+.PHONY: lint
+lint: install ## Check style and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/forebay check
+
+.PHONY: docs
+docs: install ## Write the generated parts of the documentation
+	@$(BIN)/python tools/reference.py
+
+.PHONY: bench
+bench: install ## Measure, against named peers in the same run
+	@$(BIN)/python bench/run.py
+
+.PHONY: lock
+lock: install ## Resolve pyproject.toml into requirements.txt (needs uv on PATH)
+	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header pyproject.toml -o requirements.txt
+
+.PHONY: clean
+clean: ## Stop the stack and remove its state and .venv
+	@test ! -x $(BIN)/forebay || $(BIN)/forebay down
+	@rm -rf .forebay .venv
