@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+comma := ,
 
 .PHONY: help
 help: ## Show the targets
@@ -43,7 +44,7 @@ docs: install ## Write the generated parts of the documentation
 
 .PHONY: bench
 bench: install ## Measure, against named peers in the same run
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/run.py $(subst $(comma), ,$(ONLY))
 
 .PHONY: lock
 lock: install ## Resolve pyproject.toml into requirements.txt (needs uv on PATH)

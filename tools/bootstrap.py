@@ -32,11 +32,17 @@ def main() -> int:
     if shutil.disk_usage(ROOT).free < 4 << 30:
         print(f"Forebay needs 4 GB of free disk space at {ROOT}. Free some and try again.", file=sys.stderr)
         return 1
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
     trust_the_machine(environment)
+    # The project's build backend is looked up there.
+    environment["PATH"] = f"{PYTHON.parent}:{environment.get('PATH', os.defpath)}"
     began = time.monotonic()
     uv = shutil.which("uv")
-    print(f"Setting up .venv with {'uv' if uv else 'pip'} (Python {sys.version.split()[0]}); once per change of the lock.")
+    print(
+        f"Setting up .venv with {'uv' if uv else 'pip'} (Python {sys.version.split()[0]}); once per change of the lock."
+    )
     try:
         install_with_uv(uv, environment) if uv else install_with_pip(environment)
     except subprocess.CalledProcessError as error:
@@ -62,7 +68,9 @@ def fingerprint() -> str:
 
 def trust_the_machine(environment: dict[str, str]) -> None:
     """Points uv and older pips at the system's certificate authorities unless the user has named others."""
-    bundle = environment.get("SSL_CERT_FILE") or next((path for path in CERTIFICATES if os.path.isfile(path)), None)
+    bundle = environment.get("SSL_CERT_FILE") or next(
+        (path for path in CERTIFICATES if os.path.isfile(path)), None
+    )
     if bundle is None:
         return
     environment.setdefault("SSL_CERT_FILE", bundle)

@@ -13,7 +13,7 @@ class ForebayError(Exception):
 
 @dataclass(frozen=True, order=True, slots=True)
 class Mistake:
-    """One thing to correct in one file: line and column count from 1, `where` is a path such as tasks[1].type."""
+    """One thing to correct: line and column count from 1, `where` is a path such as tasks[1].type."""
 
     file: str
     line: int

@@ -29,7 +29,7 @@ class WorkspaceFile:
     document: Document
 
     def owns(self, namespace: str) -> bool:
-        """Whether its jobs may write this namespace: its own name, that name and _ before it, or one it lists."""
+        """Whether its jobs may write this namespace: its name, one that begins with it, or one it lists."""
         own = namespace == self.name or namespace.startswith(f"{self.name}_")
         return own or namespace in self.spec.namespaces
 
@@ -130,7 +130,9 @@ class Project:
         if not rules.is_name(name) or name == "forebay":
             message = f"the folder's name must be {PATTERN_WORDS[NAME]}, and not forebay. Rename it"
             raise JobSpecError([Mistake(file, 1, 1, "", message)])
-        document = self._read(path, "a workspace needs one. `forebay init workspace NAME` writes one to start from")
+        document = self._read(
+            path, "a workspace needs one. `forebay init workspace NAME` writes one to start from"
+        )
         spec, mistakes = validate(WorkspaceSpec, document)
         if spec is None:
             raise JobSpecError(mistakes)
@@ -184,7 +186,9 @@ class Project:
     def _read(self, path: Path, missing: str) -> Document:
         file = os.path.relpath(path, self.root)
         if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(path.parent):
-            raise JobSpecError([Mistake(file, 1, 1, "", "is a link that leads outside its folder. Put the file itself here")])
+            raise JobSpecError(
+                [Mistake(file, 1, 1, "", "is a link that leads outside its folder. Put the file itself here")]
+            )
         try:
             return read_document(path, self.root)
         except FileNotFoundError as error:
@@ -194,7 +198,7 @@ class Project:
 
 
 def find_root(start: Path | str) -> Path:
-    """The nearest folder at or above `start` that has a dags/ folder; raises ForebayError when there is none."""
+    """The nearest folder at or above `start` with a dags/ folder; ForebayError when there is none."""
     here = Path(os.path.realpath(start))
     for folder in (here, *here.parents):
         if (folder / "dags").is_dir():

@@ -1,4 +1,4 @@
-"""What must hold inside one job beyond the shape of its YAML: names that exist, files, tables it may write."""
+"""What must hold inside one job beyond the shape of its YAML: names, files, tables it may write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 from forebay.errors import Mistake, suggestion
-from forebay.spec.base import NAME
+from forebay.spec.base import NAME, duration_text
 from forebay.spec.schedule import CronSchedule
 from forebay.spec.task import BaseTask, Problem
 from forebay.spec.text import RUN_VALUES, TextError, names_in
@@ -62,7 +62,7 @@ def _job_problems(job: LoadedJob) -> Iterator[Problem]:
     if spec.max_concurrent_runs > limits.max_concurrent_runs:
         yield ("max_concurrent_runs",), f"is above the workspace's limit of {limits.max_concurrent_runs}"
     if spec.timeout and limits.timeout and spec.timeout > limits.timeout:
-        yield ("timeout",), f"is above the workspace's limit of {limits.timeout}"
+        yield ("timeout",), f"is above the workspace's limit of {duration_text(limits.timeout)}"
 
 
 def _order_problems(job: LoadedJob) -> Iterator[Problem]:
@@ -70,7 +70,10 @@ def _order_problems(job: LoadedJob) -> Iterator[Problem]:
     for index, task in enumerate(job.spec.tasks):
         if task.key in first:
             line, _ = job.document.place(("tasks", first[task.key], "key"))
-            yield ("tasks", index, "key"), f"the key '{task.key}' is already that of the task on line {line}. Rename one"
+            yield (
+                ("tasks", index, "key"),
+                f"the key '{task.key}' is already that of the task on line {line}. Rename one",
+            )
         else:
             first[task.key] = index
     for index, task in enumerate(job.spec.tasks):
@@ -87,7 +90,7 @@ def _order_problems(job: LoadedJob) -> Iterator[Problem]:
 
 
 def find_cycle(above: dict[str, list[str]]) -> list[str] | None:
-    """One cycle of a graph (each node with those it points to), first node repeated at the end; None without one."""
+    """One cycle of a graph (node to those it points to), its first node again at the end; or None."""
     state: dict[str, int] = {}
     for start in above:
         if start in state:
@@ -115,15 +118,16 @@ def _task_problems(job: LoadedJob, task: BaseTask, project: Project) -> Iterator
         namespace = table.partition(".")[0]
         if not workspace.owns(namespace):
             own = ", ".join(sorted({workspace.name, *workspace.spec.namespaces}))
-            yield path, (f"the workspace {workspace.name} may not write {table}: its namespaces are {own}, and those "
-                         f"that begin with {workspace.name}_. Add '{namespace}' to namespaces in workspace.yaml "
-                         "if it is this team's")  # fmt: skip
+            message = f"the workspace {workspace.name} may not write {table}: its namespaces are {own}"
+            message += f", and those that begin with {workspace.name}_. "
+            yield path, f"{message}Add '{namespace}' to namespaces in workspace.yaml if it is this team's"
     if task.conn_id is not None:
         known = workspace.spec.connections
         names = {known.catalog, known.sql, known.spark, known.files, *known.allowed}
         if task.conn_id not in names:
-            yield ("conn_id",), (f"the workspace names no connection '{task.conn_id}'.{suggestion(task.conn_id, names)} "
-                                 "Others are listed under connections.allowed in workspace.yaml")  # fmt: skip
+            near = suggestion(task.conn_id, names)
+            message = f"the workspace names no connection '{task.conn_id}'.{near}"
+            yield ("conn_id",), f"{message} Others are listed under connections.allowed in workspace.yaml"
     if task.text_fields:
         yield from _text_problems(job, task)
     if task.for_each and task.for_each.task:
@@ -175,8 +179,8 @@ def cron_problem(text: str) -> str | None:
     if len(text.split()) != 5:
         return (f"'{text}' is no cron expression: five fields are needed (minute hour day month weekday), "
                 "e.g. \"0 5 * * *\" for every day at 5:00")  # fmt: skip
-    from croniter import croniter
-    from croniter.croniter import CroniterBadDateError, CroniterError
+    from croniter import croniter  # type: ignore[import-untyped]
+    from croniter.croniter import CroniterBadDateError, CroniterError  # type: ignore[import-untyped]
 
     try:
         croniter(text).get_next()

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 
@@ -40,10 +39,18 @@ def free_ports(count: int) -> list[int]:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
     folder = tmp_path_factory.mktemp("weed")
     ports = free_ports(10)
-    names = (
-        "master.port master.port.grpc volume.port volume.port.grpc filer.port filer.port.grpc "
-        "s3.port s3.port.grpc s3.port.iceberg admin.port"
-    ).split()
+    names = [
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+        "s3.port",
+        "s3.port.grpc",
+        "s3.port.iceberg",
+        "admin.port",
+    ]
     weed = Path(sys.executable).parent / "weed"
     # Another grpc port than the one its maintenance worker dials keeps that worker off.
     admin_grpc = free_ports(1)[0]
@@ -69,7 +76,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "TMPDIR": str(folder)},
+            env={
+                **os.environ,
+                "AWS_ACCESS_KEY_ID": KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET,
+                "TMPDIR": str(folder),
+            },
         )
     made = CatalogConfig(
         uri=f"http://127.0.0.1:{ports[8]}",

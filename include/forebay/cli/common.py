@@ -6,25 +6,24 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from forebay.errors import ForebayError
 from forebay.stack.layout import Stack
 
+if TYPE_CHECKING:
+    from forebay.lake.connection import CatalogConfig
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def repository() -> Path:
     """The repository around the current folder: FOREBAY_ROOT, or the nearest folder upward that holds `dags/`."""
-    if os.environ.get("FOREBAY_ROOT"):
-        return Path(os.environ["FOREBAY_ROOT"]).resolve()
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "dags").is_dir():
-            return folder
-    raise ForebayError(f"no dags/ folder in {here} or above it. Run forebay inside your repository.")
+    from forebay.project import find_root
+
+    return find_root(os.environ.get("FOREBAY_ROOT") or Path.cwd())
 
 
 def stack() -> Stack:
@@ -32,10 +31,36 @@ def stack() -> Stack:
     return Stack.of(repository())
 
 
+def running_stack() -> Stack:
+    """The embedded stack, or an error when it is down."""
+    from forebay.stack import supervisor
+
+    ours = stack()
+    if not supervisor.running(ours):
+        raise ForebayError("the stack is not running. Start it: forebay up")
+    return ours
+
+
+def lake() -> CatalogConfig:
+    """The catalog of the running stack."""
+    from forebay.lake.connection import CatalogConfig
+    from forebay.stack.connections import connections
+
+    catalog = next(c for c in connections(running_stack()) if c["connection_id"] == "lake_catalog")
+    return CatalogConfig.from_connection(
+        str(catalog["host"]),
+        str(catalog["login"]),
+        str(catalog["password"]),
+        json.loads(str(catalog["extra"])),
+    )
+
+
 def output_option(function: F) -> F:
     """Adds `--output text|json`."""
     choice = click.Choice(["text", "json"])
-    return click.option("--output", "-o", type=choice, default="text", show_default=True, help="Form of the result.")(function)
+    return click.option(
+        "--output", "-o", type=choice, default="text", show_default=True, help="Form of the result."
+    )(function)
 
 
 def print_json(data: object) -> None:
@@ -46,7 +71,10 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     """Prints rows as aligned columns; `right` names the columns aligned to the right."""
     widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
     for number, row in enumerate((headers, *rows)):
-        cells = [cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         line = "  ".join(cells).rstrip()
         click.echo(click.style(line, bold=True) if number == 0 else line)
 

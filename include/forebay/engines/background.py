@@ -22,8 +22,8 @@ class Cancelled(EngineError):
 class Background(Generic[Result]):
     """Runs one function in a thread. `cancel` may be called from a signal handler.
 
-    Airflow calls on_kill in a signal handler of the main thread, and Python runs those only between bytecodes:
-    a main thread that sits inside DuckDB or Arrow would be killed before it ever heard of it.
+    Airflow calls on_kill in a signal handler of the main thread, and Python runs those between
+    bytecodes only: a main thread that sits inside DuckDB or Arrow would be killed before it ever heard of it.
     """
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
@@ -40,7 +40,7 @@ class Background(Generic[Result]):
             try:
                 self.check()
                 results.append(work())
-            except BaseException as error:  # handed to the caller below
+            except BaseException as error:  # noqa: BLE001  handed to the caller below
                 errors.append(error)
             finally:
                 self._done.set()
@@ -49,7 +49,8 @@ class Background(Generic[Result]):
         thread = threading.Thread(target=body, name="forebay-work", daemon=True)
         thread.start()
         try:
-            while not self._done.wait(1.0):
+            # An interrupt that comes between two queries is lost, so it is repeated.
+            while not self._done.wait(0.2 if self._cancelled.is_set() else 1.0):
                 if self._cancelled.is_set():
                     self._interrupt()
         except BaseException:

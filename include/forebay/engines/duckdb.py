@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from forebay.engines import merge
 from forebay.engines.background import Background, EngineError
+from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
 from forebay.engines.results import TableResult
 from forebay.engines.session import connect, remove_spill, spill_folder
-from forebay.engines.types import Plan, plan, quoted, result_columns, sql_name
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft, is_conflict
 from forebay.lake.connection import CATALOG, CatalogConfig, LakeError
 from forebay.lake.datafiles import DataFileWriter
@@ -41,9 +41,16 @@ class DuckDBEngine:
         threads: int = 2,
         folders: Sequence[str] = (),
         macros: Sequence[str] = (),
+        secrets: Sequence[str] = (),
     ) -> None:
         self.config = config
-        self._memory_limit, self._threads, self._folders, self._macros = memory_limit, threads, folders, macros
+        self._memory_limit, self._threads, self._folders, self._macros = (
+            memory_limit,
+            threads,
+            folders,
+            macros,
+        )
+        self._secrets = secrets
         self._connection: DuckDBPyConnection | None = None
         self._spill = ""
         self.background: Background[Any] = Background(self._interrupt)
@@ -84,23 +91,37 @@ class DuckDBEngine:
                 memory_limit=self._memory_limit,
                 threads=self._threads,
                 folders=self._folders,
+                secrets=self._secrets,
             )
             for macro in self._macros:
                 self._connection.execute(macro)
         return self._connection
 
     def write(
-        self, select: str, definition: TableDefinition, mode: Mode = "overwrite", merge_key: Sequence[str] = ()
+        self,
+        select: str,
+        definition: TableDefinition,
+        mode: Mode = "overwrite",
+        merge_key: Sequence[str] = (),
     ) -> TableResult:
         """Put a SELECT's rows into a table, created when missing, in one commit.
 
-        A column the table lacks is added; one the SELECT lacks stays NULL (merge: keeps its value in updated rows).
+        A column the table lacks is added; one the SELECT lacks stays NULL (merge: keeps its value).
         """
         return self._run(lambda: self._write(select, definition, mode, tuple(merge_key)))
 
     def execute(self, statements: Sequence[str]) -> list[int | None]:
-        """Run statements one after the other, each its own commit; the rows each changed, where DuckDB says so."""
+        """Run statements in turn, each its own commit; the rows each changed, where DuckDB says so."""
         return self._run(lambda: [self._statement(text) for text in statements])
+
+    def script(
+        self, statements: Sequence[str], writes: Sequence[str]
+    ) -> tuple[list[int | None], list[TableResult]]:
+        """What `execute` gives, and what became of the tables it writes."""
+        started = time.monotonic()
+        before = snapshots(self.config, writes)
+        changed = self.execute(statements)
+        return changed, changes(self.config, before, "statements", started)
 
     def query(self, select: str, limit: int | None = None) -> pa.Table:
         """The rows of a SELECT as an Arrow table, at most `limit`."""
@@ -126,8 +147,8 @@ class DuckDBEngine:
         text = self.config.redact(str(error)).strip()
         if isinstance(error, duckdb.OutOfMemoryException):
             text += (
-                f"\nThe query needed more than memory_limit ({self._memory_limit}). Raise memory_limit in the extra "
-                "of the SQL connection, or select less."
+                f"\nThe query needed more than memory_limit ({self._memory_limit}). Raise memory_limit in the "
+                "extra of the SQL connection, or select less."
             )
         return text
 
@@ -138,19 +159,24 @@ class DuckDBEngine:
             self.background.check()
             try:
                 row = self.connection.execute(text).fetchone()
-                return int(row[0]) if row and isinstance(row[0], int) and not isinstance(row[0], bool) else None
+                return (
+                    int(row[0]) if row and isinstance(row[0], int) and not isinstance(row[0], bool) else None
+                )
             except duckdb.Error as error:
                 if attempt == ATTEMPTS - 1 or not is_conflict(error):
                     raise
                 time.sleep(0.1 * 2**attempt)
         return None
 
-    def _write(self, select: str, definition: TableDefinition, mode: Mode, key: tuple[str, ...]) -> TableResult:
+    def _write(
+        self, select: str, definition: TableDefinition, mode: Mode, key: tuple[str, ...]
+    ) -> TableResult:
         started = time.monotonic()
         for attempt in range(ATTEMPTS):
             table = load(self.config, definition.name)
             try:
                 columns = result_columns(self.connection, select)
+                self.background.check()
                 schema = table.schema() if table is not None else None
                 columns_plan = plan(definition.name, schema, columns)
                 draft = Draft(
@@ -163,8 +189,8 @@ class DuckDBEngine:
                 )
                 if mode == "overwrite_partitions" and draft.metadata.spec().is_unpartitioned():
                     raise LakeError(
-                        f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to go by. "
-                        "Use overwrite or merge, or set partitioned_by before the table is created."
+                        f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to "
+                        "go by. Use overwrite or merge, or set partitioned_by before the table is created."
                     )
                 if mode == "merge":
                     result = merge.run(self, select, columns_plan, draft, key)
@@ -195,6 +221,50 @@ class DuckDBEngine:
         return files, writer.rows
 
 
+def snapshots(config: CatalogConfig, tables: Sequence[str]) -> dict[str, int | None]:
+    """The current snapshot of each table, None where there is none."""
+    found = {name: load(config, name) for name in tables}
+    return {
+        name: table.metadata.current_snapshot_id if table is not None else None
+        for name, table in found.items()
+    }
+
+
+def changes(
+    config: CatalogConfig, before: dict[str, int | None], mode: str, started: float
+) -> list[TableResult]:
+    """What happened to tables since `before`, from the snapshots made since."""
+    results = []
+    for name, start in before.items():
+        seconds = round(time.monotonic() - started, 3)
+        table = load(config, name)
+        if table is None:
+            results.append(TableResult(name, mode, 0, seconds=seconds, note="the table does not exist"))
+            continue
+        counts = {"added-records": 0, "deleted-records": 0}
+        current = table.metadata.current_snapshot()
+        snapshot = current
+        while snapshot is not None and snapshot.snapshot_id != start:
+            for key in counts:
+                counts[key] += int(snapshot.summary.get(key) or 0) if snapshot.summary else 0
+            parent = snapshot.parent_snapshot_id
+            snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
+        changed = current is not None and current.snapshot_id != start
+        results.append(
+            TableResult(
+                table=name,
+                mode=mode,
+                rows=row_count(table),
+                inserted=counts["added-records"],
+                deleted=counts["deleted-records"],
+                snapshot_id=current.snapshot_id if current is not None else None,
+                seconds=seconds,
+                note="" if changed else "not written by this task",
+            )
+        )
+    return results
+
+
 def lake_name(table: str) -> str:
     """A table's name as DuckDB needs it."""
     return ".".join([CATALOG, *(quoted(part) for part in table.split("."))])
@@ -219,7 +289,9 @@ def ordering(draft: Draft) -> str:
     return ", ".join(terms)
 
 
-def result_of(table: Table, draft: Draft, mode: str, **counts: int) -> TableResult:
+def result_of(
+    table: Table, draft: Draft, mode: str, *, inserted: int = 0, updated: int = 0, deleted: int = 0
+) -> TableResult:
     """The report of a commit."""
     return TableResult(
         table=draft.definition.name,
@@ -227,7 +299,9 @@ def result_of(table: Table, draft: Draft, mode: str, **counts: int) -> TableResu
         rows=row_count(table),
         snapshot_id=table.metadata.current_snapshot_id,
         created=draft.creates,
-        **counts,
+        inserted=inserted,
+        updated=updated,
+        deleted=deleted,
     )
 
 

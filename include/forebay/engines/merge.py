@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from forebay.engines.columns import Plan, quoted, sql_name
 from forebay.engines.results import TableResult
-from forebay.engines.types import Plan, quoted, sql_name
 from forebay.lake.commit import Draft
 from forebay.lake.connection import LakeError
 
@@ -19,9 +19,10 @@ SOURCE, MATCHED = "temp.forebay_source", "temp.forebay_matched"
 def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Sequence[str]) -> TableResult:
     """Merge a SELECT into the draft's table.
 
-    Rules: a key column must not be NULL and a key occurs once in the SELECT; both are errors that name the key.
+    Rules: a key column must not be NULL, and a key occurs once in the SELECT; errors name the key.
     Rows equal to what the table holds are left alone, so a repeated run commits nothing.
-    DuckDB's own MERGE is not used: it writes delete files and no row counts, and cannot write every partitioning.
+    DuckDB's own MERGE is not used: it writes delete files and no row counts, and cannot write
+    every partitioning.
     """
     from forebay.engines.duckdb import lake_name, result_of
 
@@ -33,15 +34,15 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
             f"Columns: {', '.join(given.values())}."
         )
     keys = [given[name.lower()] for name in key]
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE forebay_source AS {columns.select(f'({select}' + chr(10) + ')', only_given=True)}"
-    )
+    source = columns.select(f"({select}\n)", only_given=True)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE forebay_source AS {source}")
     engine.background.check()
     _check_keys(engine, table, keys)
     every = [name for name, _, _ in columns.columns]
     types = {name: sql_name(kind) for name, kind, _ in columns.columns}
     fresh = ", ".join(
-        (f"s.{quoted(name)}" if name.lower() in given else f"CAST(NULL AS {types[name]})") + f" AS {quoted(name)}"
+        (f"s.{quoted(name)}" if name.lower() in given else f"CAST(NULL AS {types[name]})")
+        + f" AS {quoted(name)}"
         for name in every
     )
     if draft.base_snapshot is None:
@@ -54,7 +55,9 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
     joined = " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in keys)
     compared = [name for name in given.values() if name not in keys]
     changed = " OR ".join(
-        f"s.{quoted(name)} IS NOT NULL" if name in added else f"t.{quoted(name)} IS DISTINCT FROM s.{quoted(name)}"
+        f"s.{quoted(name)} IS NOT NULL"
+        if name in added
+        else f"t.{quoted(name)} IS DISTINCT FROM s.{quoted(name)}"
         for name in compared
     )
     connection.execute(
@@ -87,8 +90,8 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
     if paths:
         inside = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
         rows = (
-            f"SELECT {', '.join(kept(name) for name in every)} FROM {target} LEFT JOIN {SOURCE} s ON {joined} "
-            f"WHERE t.filename IN ({inside}) UNION ALL {rows}"
+            f"SELECT {', '.join(kept(name) for name in every)} FROM {target} "
+            f"LEFT JOIN {SOURCE} s ON {joined} WHERE t.filename IN ({inside}) UNION ALL {rows}"
         )
     files, _ = engine.files(rows, draft)
     committed, _ = draft.commit(files, "files" if paths else "nothing", paths)
@@ -105,11 +108,12 @@ def _check_keys(engine: DuckDBEngine, table: str, keys: Sequence[str]) -> None:
             "NULL equals nothing, so they would be inserted anew each time: filter them or use COALESCE."
         )
     row = engine.connection.execute(
-        f"SELECT count(*), {names} FROM {SOURCE} GROUP BY {names} HAVING count(*) > 1 ORDER BY {names} LIMIT 1"
+        f"SELECT count(*), {names} FROM {SOURCE} GROUP BY {names} HAVING count(*) > 1 "
+        f"ORDER BY {names} LIMIT 1"
     ).fetchone()
     if row:
         named = ", ".join(f"{name} = {value}" for name, value in zip(keys, row[1:], strict=True))
         raise LakeError(
-            f"{table}: the merge key {named} occurs {row[0]:,} times in the SELECT, so it is not clear which row "
-            "counts. Aggregate the SELECT to one row a key, or add a column to merge_key."
+            f"{table}: the merge key {named} occurs {row[0]:,} times in the SELECT, so it is not clear which "
+            "row counts. Aggregate the SELECT to one row a key, or add a column to merge_key."
         )

@@ -33,7 +33,11 @@ class TableResult:
         """flights.daily: 5,840 rows (merge: 12 updated, 30 inserted), snapshot 123, 0.4 s"""
         counts = [
             f"{count:,} {word}"
-            for word, count in (("updated", self.updated), ("inserted", self.inserted), ("deleted", self.deleted))
+            for word, count in (
+                ("updated", self.updated),
+                ("inserted", self.inserted),
+                ("deleted", self.deleted),
+            )
             if count
         ]
         parts = [

@@ -29,6 +29,7 @@ def connect(
     memory_limit: str = "1GB",
     threads: int = 2,
     folders: Sequence[str] = (),
+    secrets: Sequence[str] = (),
 ) -> DuckDBPyConnection:
     """An in-memory DuckDB with the catalog attached as `lake`, its settings locked.
 
@@ -42,7 +43,7 @@ def connect(
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "allow_persistent_secrets": "false",
-            # Hashing the files of the signed extensions costs 0.2 s a task; their wheels are hash-checked at install.
+            # Hashing the signed files costs 0.2 s a task; their wheels are hash-checked at install.
             "allow_unsigned_extensions": "true",
             "memory_limit": memory_limit,
             "threads": str(threads),
@@ -53,14 +54,14 @@ def connect(
         for name in EXTENSIONS:
             connection.execute(f"LOAD '{_extension(name)}'")
         connection.execute("SET TimeZone = 'UTC'")
-        for statement in config.duckdb_statements():
+        for statement in (*config.duckdb_statements(), *secrets):
             connection.execute(statement)
         allowed = ", ".join("'" + folder.replace("'", "''") + "'" for folder in ("s3://", *folders))
         for statement in (
             "SET allow_unsigned_extensions = false",
             f"SET allowed_directories = [{allowed}]",
             "SET enable_external_access = false",
-            # The iceberg extension talks to the catalog by other means, so SQL loses plain http(s) addresses only.
+            # The iceberg extension reaches the catalog by other means: only http(s) addresses in SQL are lost.
             "SET disabled_filesystems = 'HTTPFileSystem'",
             "SET enable_progress_bar = false",
             "SET lock_configuration = true",
@@ -79,11 +80,14 @@ def _extension(name: str) -> str:
 
     spec = importlib.util.find_spec(f"duckdb_extension_{name}")
     if spec is None or not spec.origin:
-        raise EngineError(f"The Python package duckdb-extension-{name}=={duckdb.__version__} is not installed.")
+        raise EngineError(
+            f"The Python package duckdb-extension-{name}=={duckdb.__version__} is not installed."
+        )
     path = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
     if not path.exists():
         raise EngineError(
-            f"The package duckdb-extension-{name} does not belong to DuckDB {duckdb.__version__}: install that version of it."
+            f"The package duckdb-extension-{name} does not belong to DuckDB {duckdb.__version__}: "
+            "install that version of it."
         )
     return str(path).replace("'", "''")
 

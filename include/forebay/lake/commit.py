@@ -64,13 +64,14 @@ class Draft:
             properties = {"format-version": "2"}
             if self.definition.comment:
                 properties["comment"] = self.definition.comment
-            return self._config.pyiceberg().create_table_transaction(
+            created: Transaction = self._config.pyiceberg().create_table_transaction(
                 self.definition.name,
                 schema,
                 partition_spec=partition_spec(schema, self.definition),
                 sort_order=sort_order(schema, self.definition),
                 properties=properties,
             )
+            return created
         # PyIceberg's own repetition would replay an overwrite without looking at what came between.
         metadata = table.metadata
         table.metadata = metadata.model_copy(
@@ -118,7 +119,9 @@ class Draft:
             f"other writer is done. Last answer: {self._config.redact(str(last))}"
         ) from last
 
-    def _stage(self, files: Sequence[DataFile], replace: Replace, paths: set[str], properties: dict[str, str]) -> int:
+    def _stage(
+        self, files: Sequence[DataFile], replace: Replace, paths: set[str], properties: dict[str, str]
+    ) -> int:
         transaction = self._transaction
         gone = self._gone(files, replace, paths)
         self._snapshot_id = None
@@ -197,7 +200,7 @@ def is_conflict(error: BaseException) -> bool:
         return True
     text = str(error)
     # SeaweedFS answers 400 instead of 409 when two commits race for one sequence number.
-    return "sequence number" in text or "CommitFailed" in text or "409" in text and "onflict" in text
+    return "sequence number" in text or "CommitFailed" in text or ("409" in text and "onflict" in text)
 
 
 def _producer(replace: Replace, removes: bool) -> Callable[..., Any]:

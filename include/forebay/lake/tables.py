@@ -55,7 +55,8 @@ def load(config: CatalogConfig, name: str) -> Table | None:
     from pyiceberg.exceptions import NoSuchTableError
 
     try:
-        return config.pyiceberg().load_table(name)
+        found: Table = config.pyiceberg().load_table(name)
+        return found
     except NoSuchTableError:
         return None
 

@@ -38,10 +38,11 @@ class FunctionOperator(ForebayOperator):
         values = self.values(context)
         module, _, name = self.function.rpartition(".")
         call = getattr(importlib.import_module(module), name)
-        return call(**{key: _filled(value, values) for key, value in self.arguments.items()})
+        return call(**{key: filled(value, values) for key, value in self.arguments.items()})
 
 
-def _filled(value: Any, values: dict[str, Any]) -> Any:
+def filled(value: Any, values: dict[str, Any]) -> Any:
+    """A value of a YAML with every `{name}` in it replaced, in lists too."""
     if isinstance(value, str):
         # A text that is one value and nothing else keeps the value's type.
         name = value[1:-1]
@@ -49,5 +50,5 @@ def _filled(value: Any, values: dict[str, Any]) -> Any:
             return values[name]
         return fill(value, values)
     if isinstance(value, list | tuple):
-        return [_filled(item, values) for item in value]
+        return [filled(item, values) for item in value]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
@@ -9,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from forebay.operators.base import ForebayOperator
 from forebay.operators.make import make
-from forebay.operators.python import _filled
+from forebay.operators.python import filled
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,7 +23,7 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
     """The operator of a `run_job` task."""
     return make(
         RunJobOperator, task, job,
-        trigger_dag_id=task.dag_id(job.workspace.name), parameters=dict(task.parameters), wait_for_completion=task.wait,
+        trigger_dag_id=task.dag_id(job.workspace.name), conf=dict(task.parameters), wait_for_completion=task.wait,
         poke_interval=2, deferrable=False, **ForebayOperator.settings(job),
     )  # fmt: skip
 
@@ -30,14 +31,12 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
 class RunJobOperator(ForebayOperator, TriggerDagRunOperator):
     """Triggers a job with parameters and waits for its end when asked to."""
 
-    def __init__(self, *, parameters: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.parameters = parameters
-
     def execute(self, context: Context) -> None:
         values = self.values(context)
-        self.conf = {
-            name: value.isoformat() if hasattr(value := _filled(text, values), "isoformat") else value
-            for name, text in self.parameters.items()
-        }
+        self.conf = {name: _plain(filled(text, values)) for name, text in (self.conf or {}).items()}
         TriggerDagRunOperator.execute(self, context)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it."""
+    return value.isoformat() if isinstance(value, date) else value

@@ -1,4 +1,5 @@
 """What workspace.yaml and a job's YAML may say: closed, frozen models that know no Airflow.
 
-One noun per module; `forebay.spec.job.JobSpec` is a whole job, `forebay.spec.workspace.WorkspaceSpec` a workspace.
+One noun per module: a whole job is `forebay.spec.job.JobSpec`, a workspace
+`forebay.spec.workspace.WorkspaceSpec`.
 """

@@ -6,8 +6,16 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 T = TypeVar("T")
 
@@ -39,6 +47,18 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class ShortForm:
+    """Tells an editor about a shorter way to write a value, which a validator takes apart."""
+
+    def __init__(self, *schemas: dict[str, Any]) -> None:
+        self.schemas = schemas
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [*self.schemas, handler(schema)]}
+
+
 # YAML gives lists; specs hold tuples. Only the container is lenient, what is in it stays strict.
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 Some = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]
@@ -56,7 +76,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 def parse_duration(value: object) -> timedelta:
-    """'30s', '5m', '2h', '1d', '1h30m' or whole seconds as a timedelta; at least a second, at most 366 days."""
+    """'30s', '5m', '2h', '1d', '1h30m' or whole seconds as a timedelta, 1 second to 366 days."""
     if isinstance(value, timedelta):
         return value
     seconds = -1
@@ -66,28 +86,37 @@ def parse_duration(value: object) -> timedelta:
         sizes = (86400, 3600, 60, 1)
         seconds = sum(int(part[:-1]) * size for part, size in zip(found.groups(), sizes, strict=True) if part)
     if seconds < 0:
-        raise PydanticCustomError("duration", "must be a duration such as 30s, 5m, 2h, 1d or 1h30m, or whole seconds")
+        raise PydanticCustomError(
+            "duration", "must be a duration such as 30s, 5m, 2h, 1d or 1h30m, or whole seconds"
+        )
     if not 1 <= seconds <= 366 * 86400:
         raise PydanticCustomError("duration", "must be between 1 second and 366 days")
     return timedelta(seconds=seconds)
 
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "pattern": DURATION}, {"type": "integer", "minimum": 1}],
-            "examples": ["30s", "5m", "2h", "1d", "1h30m"],
-        }
-    ),
-]
+def duration_text(value: timedelta) -> str:
+    """A timedelta as people write it in YAML: 1h30m."""
+    seconds = int(value.total_seconds())
+    text = ""
+    for sign, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        text += f"{count}{sign}" if count else ""
+    return text
+
+
+DURATION_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": DURATION}, {"type": "integer", "minimum": 1}],
+    "examples": ["30s", "5m", "2h", "1d", "1h30m"],
+}
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), WithJsonSchema(DURATION_SCHEMA)]
 
 
 def _scalar(value: object) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise PydanticCustomError("scalar", "must be a single value (text, number, true or false), not a list or mapping")
+    raise PydanticCustomError(
+        "scalar", "must be a single value (text, number, true or false), not a list or mapping"
+    )
 
 
 def _scalar_or_list(value: object) -> Any:
@@ -104,12 +133,12 @@ def _number(value: object) -> Any:
     raise PydanticCustomError("number", "must be a number")
 
 
-_SCALAR_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
+SCALAR_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
 ScalarValue = str | int | float | bool | None
-Scalar = Annotated[ScalarValue, BeforeValidator(_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
+Scalar = Annotated[ScalarValue, BeforeValidator(_scalar), WithJsonSchema(SCALAR_SCHEMA)]
 ScalarOrList = Annotated[
     ScalarValue | tuple[ScalarValue, ...],
     BeforeValidator(_scalar_or_list),
-    WithJsonSchema({"anyOf": [_SCALAR_SCHEMA, {"type": "array", "items": _SCALAR_SCHEMA}]}),
+    WithJsonSchema({"anyOf": [SCALAR_SCHEMA, {"type": "array", "items": SCALAR_SCHEMA}]}),
 ]
 Number = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]

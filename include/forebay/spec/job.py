@@ -14,16 +14,22 @@ from forebay.tasks import AnyTask
 class JobSpec(Closed):
     """One job: an Airflow dag named <workspace>.<file name>."""
 
-    description: str = Field("", description="What the job is for; shown in Airflow.")
-    tags: Many[Tag] = Field((), description="Tags in Airflow, besides those of the workspace.")
+    description: str = Field(default="", description="What the job is for; shown in Airflow.")
+    tags: Many[Tag] = Field(default=(), description="Tags in Airflow, besides those of the workspace.")
     schedule: Schedule = Field(
-        None,
-        description="When it starts: a cron expression, {cron, timezone}, {after: [tables], condition: all or any}, "
+        default=None,
+        description="When it starts: a cron expression, {cron, timezone}, {after: [tables], condition: all}, "
         "continuous, or none (only by hand).",
     )
-    parameters: dict[Name, Parameter] = Field({}, description="Values a run is given, by their names.")
-    max_concurrent_runs: int = Field(1, ge=1, le=1000, description="Runs at the same time.")
-    timeout: Duration | None = Field(None, description="A run is ended as failed after this time.")
-    deadline: DeadlineField | None = Field(None, description="Time by which a run must be done, else people are told.")
-    notifications: Notifications | None = Field(None, description="Who hears about runs; the workspace's by default.")
+    parameters: dict[Name, Parameter] = Field(
+        default={}, description="Values a run is given, by their names."
+    )
+    max_concurrent_runs: int = Field(default=1, ge=1, le=1000, description="Runs at the same time.")
+    timeout: Duration | None = Field(default=None, description="A run is ended as failed after this time.")
+    deadline: DeadlineField | None = Field(
+        default=None, description="Time by which a run must be done, else people are told."
+    )
+    notifications: Notifications | None = Field(
+        default=None, description="Who hears about runs; the workspace's by default."
+    )
     tasks: Some[AnyTask] = Field(description="What the job does, in any order; depends_on gives the order.")

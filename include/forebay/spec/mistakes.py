@@ -1,4 +1,4 @@
-"""Turns what pydantic found in a document into mistakes a person can act on: place, words, nearest known name."""
+"""Turns what pydantic found in a document into mistakes a person can act on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ def validate(model: type[Model], document: Document) -> tuple[Model | None, list
     else:
         return (None, list(document.mistakes)) if document.mistakes else (spec, [])
     mistakes = set(document.mistakes)
-    unknown = {detail["loc"][:-1]: str(detail["loc"][-1]) for detail in details if detail["type"] == "extra_forbidden"}
+    # A tag or duplicate key is the cause of whatever else is found at its place.
+    places = {(mistake.line, mistake.column) for mistake in mistakes}
+    unknown = {
+        detail["loc"][:-1]: str(detail["loc"][-1])
+        for detail in details
+        if detail["type"] == "extra_forbidden"
+    }
     for detail in details[: 10 * MAX_MISTAKES]:
         if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
             continue  # the entries are there, each has its own mistake
@@ -35,7 +41,9 @@ def validate(model: type[Model], document: Document) -> tuple[Model | None, list
             near = suggestion(unknown[detail["loc"][:-1]], _known(model, detail["loc"][:-1]), "")
             if f"'{detail['loc'][-1]}'" in near:
                 continue  # the unknown key beside it is this one, misspelt
-        mistakes.add(_mistake(model, document, detail))
+        mistake = _mistake(model, document, detail)
+        if (mistake.line, mistake.column) not in places:
+            mistakes.add(mistake)
     first = sorted(mistakes)[:MAX_MISTAKES]
     if len(mistakes) > len(first):
         last = first[-1]
@@ -48,23 +56,27 @@ def _mistake(model: type[BaseModel], document: Document, detail: ErrorDetails) -
     path, on_key = _data_path(document.data, detail["loc"])
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "missing":
-        field = next((f for f in _fields(model, detail["loc"][:-1], detail["loc"][-1])), None)
+        field = next(_fields(model, detail["loc"][:-1], detail["loc"][-1]), None)
         about = f": {field.description}" if field and field.description else ""
         return _at(document, path[:-1], path, f"is missing{about}")
     if kind == "extra_forbidden":
-        message = f"unknown key '{_short(path[-1])}'.{suggestion(str(path[-1]), _known(model, detail['loc'][:-1]))}"
+        message = (
+            f"unknown key '{_short(path[-1])}'.{suggestion(str(path[-1]), _known(model, detail['loc'][:-1]))}"
+        )
         return document.mistake(path, message, key=True)
     if kind == "union_tag_invalid":
         names = _quoted(context["expected_tags"])
         tag = context["tag"]
-        return document.mistake([*path, "type"], f"unknown task type '{_short(tag)}'.{suggestion(tag, names)}")
+        return document.mistake(
+            [*path, "type"], f"unknown task type '{_short(tag)}'.{suggestion(tag, names)}"
+        )
     if kind == "union_tag_not_found":
-        names = ", ".join(sorted(_task_types()))
+        types = ", ".join(sorted(_task_types()))
         if "type" not in given:
-            return _at(document, path, [*path, "type"], f"is missing: one of {names}")
-        return document.mistake([*path, "type"], f"must be one of {names}, not {_show(given['type'])}")
+            return _at(document, path, [*path, "type"], f"is missing: one of {types}")
+        return document.mistake([*path, "type"], f"must be one of {types}, not {_show(given['type'])}")
     if kind == "field":
-        return document.mistake([*path, context["field"]], detail["msg"].replace("{field}", ""))
+        return document.mistake([*path, context["field"]], detail["msg"])
     return document.mistake(path, _message(kind, given, context, detail["msg"]), key=on_key)
 
 
@@ -77,7 +89,8 @@ def _message(kind: str, given: object, context: Mapping[str, Any], text: str) ->
         words = PATTERN_WORDS.get(context["pattern"], f"a text that matches {context['pattern']}")
         return f"must be {words}, not {shown}"
     simple = {
-        "string_type": "must be text, not {shown}. Put it in quotes",
+        "string_type": "must be text, not {shown}"
+        + ("" if isinstance(given, list | dict) else ". Put it in quotes"),
         "int_type": "must be a whole number, not {shown}",
         "bool_type": "must be true or false, not {shown}",
         "tuple_type": "must be a list, not {shown}. Write [a, b], or one '- a' a line",
@@ -93,7 +106,7 @@ def _message(kind: str, given: object, context: Mapping[str, Any], text: str) ->
     }.get(kind)
     if simple:
         return simple.format(shown=shown, **context)
-    return f"{text}" if kind == "for_each" or kind == "sql" else f"{text}, not {shown}"
+    return text if kind in ("for_each", "sql") else f"{text}, not {shown}"
 
 
 def _at(document: Document, place: Sequence[Step], where: Sequence[Step], message: str) -> Mistake:
@@ -102,7 +115,7 @@ def _at(document: Document, place: Sequence[Step], where: Sequence[Step], messag
 
 
 def _data_path(data: object, location: Sequence[Step]) -> tuple[list[Step], bool]:
-    """The path in the data of a pydantic location, which also names union members; and whether it means the key."""
+    """The path in the data of a pydantic location (it names union members too); whether it means a key."""
     path: list[Step] = []
     here: Any = data
     for position, step in enumerate(location):
@@ -117,7 +130,7 @@ def _data_path(data: object, location: Sequence[Step]) -> tuple[list[Step], bool
         elif isinstance(here, list) and isinstance(step, int):
             path.append(step)
             here = here[step] if step < len(here) else None
-        # Anything else is a step into a short form (schedule: "0 5 * * *"): the mistake is at the value itself.
+        # Anything else steps into a short form (schedule: "0 5 * * *"): the mistake is at the value.
     return path, False
 
 
@@ -139,7 +152,7 @@ def _fields(model: type[BaseModel], location: Sequence[Step], name: Step) -> Ite
 
 def _types(model: object, location: Sequence[Step]) -> list[object]:
     """The types a value at a pydantic location may have."""
-    here = _members(model, None)
+    here = _members(model)
     for step in location:
         below: list[object] = []
         for kind in here:
@@ -149,26 +162,26 @@ def _types(model: object, location: Sequence[Step]) -> list[object]:
                     below.append(kind)
                 else:
                     fields = (f for key, f in kind.model_fields.items() if (f.alias or key) == step)
-                    below.extend(member for f in fields for member in _members(f.annotation, None))
+                    below.extend(member for f in fields for member in _members(f.annotation))
             elif origin is tuple and isinstance(step, int):
-                below.extend(_members(args[0], None))
+                below.extend(_members(args[0]))
             elif origin is dict:
-                below.extend(_members(args[1], None))
+                below.extend(_members(args[1]))
             elif origin is Annotated and any(isinstance(x, Tag) and x.tag == step for x in args[1:]):
-                below.extend(_members(args[0], None))
+                below.extend(_members(args[0]))
         here = below
     return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in here]
 
 
-def _members(kind: object, tag: object) -> list[object]:
+def _members(kind: object) -> list[object]:
     """The members of a union; one with a Tag stays annotated, so that the location's step can choose it."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         if any(isinstance(extra, Tag) for extra in args[1:]):
             return [kind]
-        return _members(args[0], tag)
+        return _members(args[0])
     if origin in (Union, UnionType):
-        return [member for arg in args for member in _members(arg, tag)]
+        return [member for arg in args for member in _members(arg)]
     return [kind]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
-from forebay.spec.base import Closed, DottedName, Duration, Many, Some
+from forebay.spec.base import DURATION_SCHEMA, Closed, DottedName, Duration, Many, ShortForm, Some
 
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
 
@@ -22,9 +22,11 @@ class NotifierNotification(Closed):
     """Any Airflow notifier class: Slack, Teams, PagerDuty, your own."""
 
     notifier: DottedName = Field(
-        description="Import path of the class, e.g. airflow.providers.slack.notifications.slack.SlackNotifier."
+        description="Import path of the class: airflow.providers.slack.notifications.slack.SlackNotifier."
     )
-    arguments: dict[str, JsonValue] = Field({}, description="Arguments of the class; secrets belong in its connection.")
+    arguments: dict[str, JsonValue] = Field(
+        default={}, description="Arguments of the class; secrets belong in its connection."
+    )
 
 
 def _kind(value: Any) -> str:
@@ -35,7 +37,9 @@ def _kind(value: Any) -> str:
 def _mapping(value: object) -> object:
     if isinstance(value, dict | Closed):
         return value
-    raise PydanticCustomError("notification", "must be {{email: [addresses]}} or {{notifier: dotted.path.Class}}")
+    raise PydanticCustomError(
+        "notification", "must be {{email: [addresses]}} or {{notifier: dotted.path.Class}}"
+    )
 
 
 Notification = Annotated[
@@ -48,10 +52,10 @@ Notification = Annotated[
 class Notifications(Closed):
     """What is sent at each event."""
 
-    on_start: Many[Notification] = Field((), description="When it starts.")
-    on_success: Many[Notification] = Field((), description="When it has succeeded.")
-    on_failure: Many[Notification] = Field((), description="When it has failed for good.")
-    on_retry: Many[Notification] = Field((), description="When a task failed and is tried again.")
+    on_start: Many[Notification] = Field(default=(), description="When it starts.")
+    on_success: Many[Notification] = Field(default=(), description="When it has succeeded.")
+    on_failure: Many[Notification] = Field(default=(), description="When it has failed for good.")
+    on_retry: Many[Notification] = Field(default=(), description="When a task failed and is tried again.")
 
 
 class Deadline(Closed):
@@ -59,13 +63,17 @@ class Deadline(Closed):
 
     after: Duration = Field(description="How long a run may take, e.g. 2h.")
     reference: Literal["queued", "logical_date"] = Field(
-        "queued", alias="from", description="When the time starts: as the run is queued, or at its logical date."
+        default="queued",
+        alias="from",
+        description="When the time starts: as the run is queued, or at its logical date.",
     )
-    notify: Many[Notification] = Field((), description="Who is told; as default those of notifications.on_failure.")
+    notify: Many[Notification] = Field(
+        default=(), description="Who is told; as default those of notifications.on_failure."
+    )
 
 
 def _deadline(value: object) -> object:
     return {"after": value} if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
-DeadlineField = Annotated[Deadline, BeforeValidator(_deadline)]
+DeadlineField = Annotated[Deadline, BeforeValidator(_deadline), ShortForm(DURATION_SCHEMA)]

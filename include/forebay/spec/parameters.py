@@ -22,15 +22,20 @@ class ParameterError(ForebayError):
 class Parameter(Closed):
     """One value a run is given; without a default it must be given when the job is triggered."""
 
-    type: ParameterType = Field("string", description="Type of the value; in SQL it is a typed literal of this type.")
-    default: Scalar = Field(
-        None, description="Value of a run that is given none. A date may be today or yesterday, seen when the run starts."
+    type: ParameterType = Field(
+        default="string", description="Type of the value; in SQL it is a typed literal of this type."
     )
-    description: str = Field("", description="What the value is for; shown in the trigger form.")
-    options: Many[Scalar] = Field((), description="The only values allowed.")
-    minimum: Number | None = Field(None, description="Smallest value allowed (integer, number).")
-    maximum: Number | None = Field(None, description="Largest value allowed (integer, number).")
-    pattern: str | None = Field(None, description="Regular expression that must match the whole value (string).")
+    default: Scalar = Field(
+        default=None,
+        description="Value of a run that is given none; a date may be today or yesterday, seen at its start.",
+    )
+    description: str = Field(default="", description="What the value is for; shown in the trigger form.")
+    options: Many[Scalar] = Field(default=(), description="The only values allowed.")
+    minimum: Number | None = Field(default=None, description="Smallest value allowed (integer, number).")
+    maximum: Number | None = Field(default=None, description="Largest value allowed (integer, number).")
+    pattern: str | None = Field(
+        default=None, description="Regular expression that must match the whole value (string)."
+    )
 
     @property
     def required(self) -> bool:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from forebay.spec.base import Closed, Some, TableName, Text
+from forebay.spec.base import Closed, ShortForm, Some, TableName, Text
 
 
 class CronSchedule(Closed):
     """Starts at the times of a cron expression."""
 
-    cron: Text = Field(description="Cron expression of five fields (minute hour day month weekday), or @daily, @hourly, …")
-    timezone: Text = Field("UTC", description="IANA name of the time zone the expression is read in, e.g. Europe/Berlin.")
+    cron: Text = Field(
+        description="Cron expression of five fields (minute hour day month weekday), or @daily, @hourly, …"
+    )
+    timezone: Text = Field(
+        default="UTC", description="IANA name of the time zone the expression is read in, e.g. Europe/Berlin."
+    )
 
 
 class AfterSchedule(Closed):
@@ -22,7 +27,8 @@ class AfterSchedule(Closed):
 
     after: Some[TableName] = Field(description="Tables written by other jobs, as namespace.table.")
     condition: Literal["all", "any"] = Field(
-        "all", description="all: start when every table has been updated since the last run; any: at each update of one."
+        default="all",
+        description="all: when every table was updated since the last run; any: at each update of one.",
     )
 
 
@@ -54,7 +60,11 @@ def _kind(value: Any) -> str:
 _AnySchedule = Annotated[
     Annotated[CronSchedule, Tag("<cron>")]
     | Annotated[AfterSchedule, Tag("<after>")]
-    | Annotated[ContinuousSchedule, Tag("<continuous>")],
+    | Annotated[SkipJsonSchema[ContinuousSchedule], Tag("<continuous>")],
     Discriminator(_kind),
 ]
-Schedule = Annotated[_AnySchedule | None, BeforeValidator(_normal)]
+_SHORT = ShortForm(
+    {"enum": ["none", "continuous"], "description": "none: only by hand; continuous: again and again."},
+    {"type": "string", "description": "Cron expression, read in UTC.", "examples": ["0 5 * * *", "@daily"]},
+)
+Schedule = Annotated[_AnySchedule | None, BeforeValidator(_normal), _SHORT]

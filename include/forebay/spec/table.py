@@ -13,7 +13,9 @@ Transform = Literal["identity", "year", "month", "day", "hour", "bucket", "trunc
 WriteMode = Literal["overwrite", "overwrite_partitions", "append", "merge"]
 
 _COLUMN = COLUMN.strip("^$")
-PARTITION = rf"^({_COLUMN}|(year|month|day|hour)\({_COLUMN}\)|(bucket|truncate)\([1-9][0-9]{{0,5}}, ?{_COLUMN}\))$"
+PARTITION = (
+    rf"^({_COLUMN}|(year|month|day|hour)\({_COLUMN}\)|(bucket|truncate)\([1-9][0-9]{{0,5}}, ?{_COLUMN}\))$"
+)
 SORT = rf"^{_COLUMN}( (asc|desc))?$"
 PATTERN_WORDS[PARTITION] = "a column, year(c), month(c), day(c), hour(c), bucket(16, c) or truncate(4, c)"
 PATTERN_WORDS[SORT] = "a column, or a column and desc"
@@ -41,11 +43,15 @@ class TableLayout(Closed):
     """The layout a table gets when it is created."""
 
     partitioned_by: Many[PartitionText] = Field(
-        (), description="Partitions, in order: day, month(ts), bucket(16, carrier), truncate(4, zip)."
+        default=(), description="Partitions, in order: day, month(ts), bucket(16, carrier), truncate(4, zip)."
     )
-    sorted_by: Many[SortText] = Field((), description="Sort order within files: carrier, or day desc.")
-    comment: str | None = Field(None, description="What the table holds.")
-    column_comments: dict[ColumnName, str] = Field({}, description="What each column holds, by its name.")
+    sorted_by: Many[SortText] = Field(
+        default=(), description="Sort order within files: carrier, or day desc."
+    )
+    comment: str | None = Field(default=None, description="What the table holds.")
+    column_comments: dict[ColumnName, str] = Field(
+        default={}, description="What each column holds, by its name."
+    )
 
     @property
     def partitions(self) -> tuple[PartitionField, ...]:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from forebay.source import Step
-from forebay.spec.base import Closed, ConnectionId, Duration, Many, Scalar, TaskKey
+from forebay.spec.base import SCALAR_SCHEMA, Closed, ConnectionId, Duration, Many, Scalar, ShortForm, TaskKey
 from forebay.spec.notifications import Notifications
 
 if TYPE_CHECKING:
@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 # A path below the task (or the job), and what is wrong there.
 Problem = tuple[tuple[Step, ...], str]
 
-RunIf = Literal["all_success", "at_least_one_success", "none_failed", "all_done", "at_least_one_failed", "all_failed"]
+RunIf = Literal[
+    "all_success", "at_least_one_success", "none_failed", "all_done", "at_least_one_failed", "all_failed"
+]
 
 
 class ForEach(Closed):
     """Runs the task once per value; the value is `:item` in SQL and `{item}` in text."""
 
-    inputs: Many[Scalar] | None = Field(None, description="The values.")
-    task: TaskKey | None = Field(None, description="Key of a python task whose return value is the list of values.")
-    concurrency: int | None = Field(None, ge=1, le=1000, description="How many run at the same time.")
+    inputs: Many[Scalar] | None = Field(default=None, description="The values.")
+    task: TaskKey | None = Field(
+        default=None, description="Key of a python task whose return value is the list of values."
+    )
+    concurrency: int | None = Field(default=None, ge=1, le=1000, description="How many run at the same time.")
 
     @model_validator(mode="after")
     def _one_source(self) -> ForEach:
         if (self.inputs is None) == (self.task is None):
-            raise PydanticCustomError("for_each", "needs exactly one of inputs (a list of values) and task (a key)")
+            raise PydanticCustomError(
+                "for_each", "needs exactly one of inputs (a list of values) and task (a key)"
+            )
         return self
 
 
@@ -41,12 +47,15 @@ def _for_each(value: object) -> object:
     return {"inputs": value} if isinstance(value, list) else value
 
 
+_VALUES = ShortForm({"type": "array", "items": SCALAR_SCHEMA})
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
 class BaseTask(Closed):
-    """One task of a job. Each type is a subclass named Task in a module of forebay.tasks, named after the type.
+    """One task of a job; each type is a class Task in the module of forebay.tasks that is named like it.
 
     `text_fields` name the fields in which `{name}` stands for a value of the run.
     """
@@ -68,19 +77,26 @@ class BaseTask(Closed):
             """The tables this task says it reads; those of SQL are found by `check` in the text itself."""
 
     key: TaskKey = Field(description="Name of the task, unique in its job; it is Airflow's task id.")
-    description: str = Field("", description="What the task does; shown in Airflow.")
-    depends_on: Many[TaskKey] = Field((), description="Keys of the tasks that must have ended before.")
+    description: str = Field(default="", description="What the task does; shown in Airflow.")
+    depends_on: Many[TaskKey] = Field(
+        default=(), description="Keys of the tasks that must have ended before."
+    )
     run_if: Annotated[RunIf, BeforeValidator(_lower)] = Field(
-        "all_success", description="How the tasks it depends on must have ended for this one to run."
+        default="all_success", description="How the tasks it depends on must have ended for this one to run."
     )
-    retries: int = Field(0, ge=0, le=20, description="How many times it is tried again after a failure.")
-    retry_delay: Duration = Field("10s", validate_default=True, description="Time between two tries.")
-    timeout: Duration | None = Field(None, description="A try is ended as failed after this time.")
-    conn_id: ConnectionId | None = Field(None, description="Connection to use instead of the workspace's own.")
-    for_each: Annotated[ForEach, BeforeValidator(_for_each)] | None = Field(
-        None, description="Run the task once per value: a list, {inputs: [..]} or {task: key of a python task}."
+    retries: int = Field(
+        default=0, ge=0, le=20, description="How many times it is tried again after a failure."
     )
-    notifications: Notifications | None = Field(None, description="Who hears about this task.")
+    retry_delay: Duration = Field(default="10s", validate_default=True, description="Time between two tries.")
+    timeout: Duration | None = Field(default=None, description="A try is ended as failed after this time.")
+    conn_id: ConnectionId | None = Field(
+        default=None, description="Connection to use instead of the workspace's own."
+    )
+    for_each: Annotated[ForEach, BeforeValidator(_for_each), _VALUES] | None = Field(
+        default=None,
+        description="Run the task once per value: a list, {inputs: [..]} or {task: key of a python task}.",
+    )
+    notifications: Notifications | None = Field(default=None, description="Who hears about this task.")
 
     def operator(self, job: LoadedJob) -> BaseOperator:
         """The Airflow operator that runs this task."""
@@ -107,4 +123,3 @@ def _collect(value: Any, path: tuple[Step, ...], found: list[tuple[tuple[Step, .
     elif isinstance(value, dict):
         for key, item in value.items():
             _collect(item, (*path, key), found)
-

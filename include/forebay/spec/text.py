@@ -1,4 +1,4 @@
-"""Fills `{name}` in a job's text fields with the run's values; `{{` and `}}` stand for the braces themselves."""
+"""Fills `{name}` in a job's text fields with the run's values; `{{` and `}}` are the braces themselves."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ def names_in(text: str) -> list[str]:
         if found[1]:
             names.append(found[1])
         elif found[0] in ("{", "}"):
-            raise TextError(f"'{found[0]}' begins no value such as {{day}}. Write '{found[0] * 2}' for the brace itself")
+            raise TextError(
+                f"'{found[0]}' begins no value such as {{day}}. Write '{found[0] * 2}' for the brace itself"
+            )
     return names
 
 
 def fill(text: str, values: Mapping[str, object]) -> str:
-    """`text` with every `{name}` replaced; a date or datetime is written in ISO form, true and false in lower case."""
+    """`text` with every `{name}` replaced; dates are written in ISO form, true and false in lower case."""
 
     def replace(found: re.Match[str]) -> str:
         name = found[1]

@@ -11,32 +11,42 @@ from forebay.spec.notifications import Notifications
 class Connections(Closed):
     """The Airflow connections a workspace's jobs use; each decides where the work runs."""
 
-    catalog: ConnectionId = Field("lake_catalog", description="The Iceberg catalog.")
-    sql: ConnectionId = Field("lake_sql", description="Where sql tasks run.")
-    spark: ConnectionId = Field("lake_spark", description="Where spark tasks run.")
-    files: ConnectionId = Field("lake_s3", description="Where ingest tasks find their files.")
-    allowed: Many[ConnectionId] = Field((), description="Other connections a task of this workspace may name as conn_id.")
+    catalog: ConnectionId = Field(default="lake_catalog", description="The Iceberg catalog.")
+    sql: ConnectionId = Field(default="lake_sql", description="Where sql tasks run.")
+    spark: ConnectionId = Field(default="lake_spark", description="Where spark tasks run.")
+    files: ConnectionId = Field(default="lake_s3", description="Where ingest tasks find their files.")
+    allowed: Many[ConnectionId] = Field(
+        default=(), description="Other connections a task of this workspace may name as conn_id."
+    )
 
 
 class Limits(Closed):
     """What one job of the workspace may take at most."""
 
-    max_concurrent_runs: int = Field(16, ge=1, le=1000, description="Runs of one job at the same time.")
-    max_concurrent_tasks: int = Field(16, ge=1, le=1000, description="Tasks of one job at the same time.")
-    timeout: Duration | None = Field(None, description="Longest time of a run; the default of jobs that set none.")
+    max_concurrent_runs: int = Field(
+        default=16, ge=1, le=1000, description="Runs of one job at the same time."
+    )
+    max_concurrent_tasks: int = Field(
+        default=16, ge=1, le=1000, description="Tasks of one job at the same time."
+    )
+    timeout: Duration | None = Field(
+        default=None, description="Longest time of a run; the default of jobs that set none."
+    )
 
 
 class WorkspaceSpec(Closed):
     """A folder of jobs that belong to one team."""
 
     owner: Text = Field(description="Team or person responsible; shown as the owner of every job.")
-    description: str = Field("", description="What the workspace is for.")
+    description: str = Field(default="", description="What the workspace is for.")
     namespaces: Many[Namespace] = Field(
-        (),
-        description="Namespaces its jobs may write besides the one named like the workspace and those beginning with "
-        "its name and _.",
+        default=(),
+        description="Namespaces its jobs may write besides the one named like the workspace and those that "
+        "begin with its name and _.",
     )
-    connections: Connections = Field(Connections(), description="The connections its jobs use.")
-    tags: Many[Tag] = Field((), description="Tags of every job in Airflow.")
-    limits: Limits = Field(Limits(), description="What one job may take at most.")
-    notifications: Notifications = Field(Notifications(), description="Notifications of jobs that set none.")
+    connections: Connections = Field(default=Connections(), description="The connections its jobs use.")
+    tags: Many[Tag] = Field(default=(), description="Tags of every job in Airflow.")
+    limits: Limits = Field(default=Limits(), description="What one job may take at most.")
+    notifications: Notifications = Field(
+        default=Notifications(), description="Notifications of jobs that set none."
+    )

@@ -14,19 +14,28 @@ from dataclasses import dataclass
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ErrorLevel, ParseError, TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
+
+from forebay.sqltext.words import words
 
 PREFIX = "forebay_fn_"
 TRINO = Dialect.get_or_raise("trino")
 DUCKDB = Dialect.get_or_raise("duckdb")
 
 # Functions with a grammar of their own (cast(x AS t), extract(year FROM x)): the parser must see these names.
-_GRAMMAR = frozenset("CAST TRY_CAST EXTRACT TRIM POSITION SUBSTRING IF ANY ALL SOME".split())
+_GRAMMAR = words("CAST TRY_CAST EXTRACT TRIM POSITION SUBSTRING IF ANY ALL SOME")
 _KNOWN = frozenset(TRINO.parser_class.FUNCTIONS) | frozenset(TRINO.parser_class.FUNCTION_PARSERS)
 _NAME_TOKENS = frozenset(
-    (TokenType.VAR, TokenType.IDENTIFIER, TokenType.LEFT, TokenType.RIGHT, TokenType.DATE, TokenType.FILTER)
-    + (TokenType.FORMAT, TokenType.REPLACE, TokenType.TRUNCATE, TokenType.MERGE, TokenType.FIRST)
+    (
+        *(TokenType.VAR, TokenType.IDENTIFIER, TokenType.LEFT, TokenType.RIGHT, TokenType.DATE),
+        *(TokenType.FILTER, TokenType.FORMAT, TokenType.REPLACE, TokenType.TRUNCATE, TokenType.MERGE),
+        *(TokenType.FIRST, TokenType.SEQUENCE, TokenType.UUID),
+    )
 )
+# Bounded before the parser sees it: its time grows out of hand with nesting.
+MAX_DEPTH = 100
+_OPEN = frozenset((TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE))
+_CLOSE = frozenset((TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END))
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -72,13 +81,22 @@ def chunks(tokens: Iterable[Token]) -> Iterator[list[Token]]:
 
 
 def prepare(tokens: list[Token]) -> tuple[list[Token], list[Token]]:
-    """Hides function names from the parser, and frees `:name` from reserved words; gives (tokens, the names)."""
+    """Hides function names from the parser, frees `:name` from reserved words; gives (tokens, names)."""
     out: list[Token] = []
     names: list[Token] = []
     last = len(tokens) - 1
     before: Token | None = None
+    depth = links = 0
     for index, token in enumerate(tokens):
         kind = token.token_type
+        if kind in _OPEN:
+            chained = before is not None and before.token_type is TokenType.R_BRACKET
+            depth += 1
+            links = links + 1 if chained else 0
+            if depth > MAX_DEPTH or links > MAX_DEPTH:
+                raise SyntaxProblem(token.start, f"this is nested more than {MAX_DEPTH} deep")
+        elif kind in _CLOSE:
+            depth -= 1
         if before is not None and before.token_type is TokenType.COLON:
             if token.start == before.end + 1 and _WORD.match(token.text) and kind is not TokenType.STRING:
                 names.append(token)
@@ -105,7 +123,7 @@ def _like(token: Token, text: str) -> Token:
     return Token(TokenType.VAR, text, token.line, token.col, token.start, token.end)
 
 
-def parse_chunk(tokens: list[Token], text: str) -> exp.Expression:
+def parse_chunk(tokens: list[Token], text: str) -> exp.Expr:
     """The syntax tree of one statement. Raises SyntaxProblem."""
     parser = TRINO.parser(error_level=ErrorLevel.IMMEDIATE)
     try:
@@ -131,7 +149,9 @@ def _problem(error: ParseError, tokens: list[Token], text: str) -> SyntaxProblem
     if found is tokens[-1]:
         return SyntaxProblem(found.start, f"syntax error: the statement ends too early, after '{near}'")
     description = re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", description)
-    return SyntaxProblem(found.start, f"syntax error near '{near}': {description[:1].lower()}{description[1:]}")
+    return SyntaxProblem(
+        found.start, f"syntax error near '{near}': {description[:1].lower()}{description[1:]}"
+    )
 
 
 def _unclosed(text: str, error: TokenError) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Date patterns: MySQL's (date_format, date_parse) and Joda's (format_datetime, parse_datetime) to DuckDB's."""
+"""Date patterns: MySQL's (date_format, date_parse) and Joda's (format_datetime …) to DuckDB's."""
 
 from __future__ import annotations
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from forebay.sqltext.macros import BODIES
+from forebay.sqltext.words import words
 
 # Both engines give the same result for the same arguments.
-SAME = frozenset(
+SAME = words(
     """
-    abs acos arbitrary_ asin atan atan2 avg_ bit_count bool_and bool_or cbrt ceil ceiling coalesce corr cos cosh count
-    count_if covar_pop covar_samp cume_dist degrees dense_rank exp first_value floor greatest_ grouping histogram lag
-    last_value lead least_ ln log10 log2 lower lpad max min nth_value ntile nullif percent_rank pi power pow
-    radians rank regr_intercept regr_slope replace round row_number rpad sign sin sinh sqrt starts_with stddev
-    stddev_pop stddev_samp strpos sum tan tanh translate upper var_pop var_samp variance year quarter month week
-    day hour minute second map_keys map_values map_entries map_from_entries map_concat flatten length
-    """.split()
-) - {"arbitrary_", "avg_", "greatest_", "least_"}
+    abs acos asin atan atan2 bool_and bool_or cbrt   coalesce corr cos cosh count
+    count_if covar_pop covar_samp cume_dist degrees dense_rank exp first_value  grouping
+    histogram lag last_value lead ln log10 log2 lower lpad max min nth_value ntile nullif
+    percent_rank pi power pow radians rank regr_intercept regr_slope  row_number rpad
+     sin sinh sqrt starts_with stddev stddev_pop stddev_samp strpos sum tan tanh translate upper
+    var_pop var_samp variance year quarter month week day hour minute second map_keys map_values
+    map_entries map_from_entries map_concat flatten length
+    """
+)
 
 # The same thing under DuckDB's name.
 RENAMED = {
@@ -27,7 +29,6 @@ RENAMED = {
     "bitwise_or_agg": "bit_or",
     "bitwise_xor_agg": "bit_xor",
     "bitwise_xor": "xor",
-    "cardinality": "cardinality",
     "chr": "chr",
     "codepoint": "unicode",
     "concat_ws": "concat_ws",
@@ -68,34 +69,37 @@ RENAMED = {
 }
 
 # Written differently; see duckdb.py.
-REWRITTEN = frozenset(
+REWRITTEN = words(
     """
-    all_match any_match none_match at_timezone avg bitwise_and bitwise_not bitwise_or concat date date_add date_format
-    date_parse e element_at filter format_datetime from_iso8601_date from_iso8601_timestamp if infinity json_format
-    listagg localtimestamp current_timestamp log map md5 nan now parse_datetime rand random regexp_replace row sequence
-    sha1 sha256 substring transform trim ltrim rtrim try with_timezone json_extract json_extract_scalar json_size
-    """.split()
-) - {"json_size"}
+    all_match any_match none_match at_timezone avg bitwise_and cardinality bitwise_not bitwise_or
+    concat date date_add date_format date_parse e element_at filter format_datetime
+    from_iso8601_date from_iso8601_timestamp if infinity json_format listagg localtimestamp
+    current_timestamp log map md5 nan now parse_datetime rand random regexp_replace replace row sequence
+    sha1 sha256 substring transform trim ltrim rtrim try with_timezone json_extract
+    json_extract_scalar
+    """
+)
 
 # A DuckDB macro of ours stands in for it (operators' helpers have no Trino name and are left out).
-_HELPERS = frozenset(
-    "divide plus minus avg_of moment scientific digits millis seconds random_up_to random_between to_text".split()
+_HELPERS = words(
+    "divide plus minus avg_of moment scientific digits millis seconds random_up_to random_between to_text"
 )
-MACRO = frozenset(
-    name for name in BODIES if name not in _HELPERS and not name.startswith(("to_", "try_"))
-) - REWRITTEN
+MACRO = (
+    frozenset(name for name in BODIES if name not in _HELPERS and not name.startswith(("to_", "try_")))
+    - REWRITTEN
+)
 
 # Known to Trino, wrong or missing here: what to write instead.
 REFUSED = {
     "approx_most_frequent": "count and order instead",
     "approx_set": "use approx_distinct",
+    "bit_count": "write the digits out with bitwise_and",
     "array_histogram": "unnest the array and count",
     "arrays_overlap": "use cardinality(array_intersect(a, b)) > 0",
     "checksum": "compare counts and sums instead",
     "combinations": "unnest the array twice",
     "crc32": "use md5",
     "current_user": "pass it as a parameter",
-    "date_diff_": "",
     "format": "join text with || and cast",
     "format_number": "cast to varchar",
     "from_base": "cast decimal text",
@@ -150,10 +154,6 @@ REFUSED = {
     "zip": "unnest with ordinality and join",
     "zip_with": "unnest with ordinality and join",
 }
-del REFUSED["date_diff_"]
-
-# Aggregates and window functions: the only ones that may carry OVER, FILTER or IGNORE NULLS.
-WINDOWED = SAME | frozenset(RENAMED)
 
 
 def carried(name: str) -> str:
@@ -172,3 +172,28 @@ def carried(name: str) -> str:
 def known_functions() -> tuple[str, ...]:
     """Every function that can be used, sorted."""
     return tuple(sorted(SAME | set(RENAMED) | REWRITTEN | MACRO))
+
+
+# What a user of a function should know beside its name.
+NOTES = {
+    "approx_percentile": "without weights",
+    "at_timezone": "where local time is asked for",
+    "avg": "keeps a decimal's scale",
+    "cardinality": "of a map: only around a map function",
+    "date_add": "the unit is a written string",
+    "date_diff": "counts whole units, as Trino does",
+    "date_format": "the pattern is a written string",
+    "date_parse": "the pattern is a written string",
+    "format_datetime": "the pattern is a written string without a zone",
+    "from_unixtime": "one argument",
+    "json_extract": "the path is a written string of $, .name and [0]",
+    "json_extract_scalar": "the path is a written string of $, .name and [0]",
+    "length": "of text",
+    "map": "of two arrays",
+    "parse_datetime": "the pattern is a written string",
+    "regexp_replace": "the replacement is a written string",
+    "reverse": "of text",
+    "split": "two arguments",
+    "strpos": "two arguments",
+    "with_timezone": "inside AT TIME ZONE or a comparison",
+}

@@ -1,13 +1,17 @@
 """Trino functions that DuckDB has under no name, written as DuckDB macros.
 
-Macros take untyped parameters only: DuckDB cannot tell the type of an aggregate when it picks an overload, and
-would pick a wrong one. Where a result must keep its argument's type, `cast_to_type` carries it over, and
+Macros take untyped parameters only: DuckDB cannot tell the type of an aggregate when it picks an overload,
+and would pick a wrong one. Where a result must keep its argument's type, `cast_to_type` carries it over, and
 `typeof` is a constant for DuckDB's optimizer. A failing CAST raises, because error() is refused inside TRY.
 """
 
 from __future__ import annotations
 
+import re
+
 PREFIX = "trino_"
+
+Overloads = tuple[tuple[str, str], ...]  # (parameters, body)
 
 _DOUBLE = "typeof({}) IN ('DOUBLE', 'FLOAT')"
 _MANTISSA = "regexp_replace(regexp_replace(x, '^-', ''), 'e.*$', '')"
@@ -16,14 +20,33 @@ _MANTISSA = "regexp_replace(regexp_replace(x, '^-', ''), 'e.*$', '')"
 def _whole(kind: str, cast: str) -> str:
     # Trino rounds halves away from zero and reads no fraction out of text; DuckDB rounds to even and does.
     return (
-        f"CASE WHEN {_DOUBLE.format('x')} THEN {cast}(round(TRY_CAST(CAST(x AS VARCHAR) AS DOUBLE)) AS {kind})"
-        f" WHEN typeof(x) = 'VARCHAR' THEN {cast}(CASE WHEN regexp_full_match(CAST(x AS VARCHAR), '[-+]?[0-9]+')"
+        f"CASE WHEN {_DOUBLE.format('x')}"
+        f" THEN {cast}(round(TRY_CAST(CAST(x AS VARCHAR) AS DOUBLE)) AS {kind})"
+        f" WHEN typeof(x) = 'VARCHAR'"
+        f" THEN {cast}(CASE WHEN regexp_full_match(CAST(x AS VARCHAR), '[-+]?[0-9]+')"
         f" THEN CAST(x AS VARCHAR) ELSE concat('not a whole number: ', CAST(x AS VARCHAR)) END AS {kind})"
         f" ELSE {cast}(x AS {kind}) END"
     )
 
 
-BODIES: dict[str, tuple[tuple[str, str], ...]] = {
+def _null_if_any_null(function: str) -> Overloads:
+    several = [", ".join("abcdefgh"[:count]) for count in range(1, 9)]
+    null = " OR ".join
+    return tuple(
+        (p, f"CASE WHEN {null(f'{a} IS NULL' for a in p.split(', '))} THEN NULL ELSE {function}({p}) END")
+        for p in several
+    )
+
+
+def _keeps_type(function: str) -> Overloads:
+    # DuckDB gives a double for an integer (and sign a tinyint for all); round keeps the type, as Trino does.
+    kept = f"cast_to_type({function}(x), round(x))"
+    whole = "typeof(x) LIKE '%INT' OR typeof(x) = 'INTEGER'"
+    body = f"CASE WHEN {whole} THEN cast_to_type(x, round(x)) ELSE {kept} END"
+    return (("x", kept if function == "sign" else body),)
+
+
+BODIES: dict[str, Overloads] = {
     # operators
     "divide": (
         (
@@ -40,11 +63,21 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
             " THEN CAST('nan' AS DOUBLE) ELSE CAST('Division by zero' AS DOUBLE) END, a + b) ELSE a % b END",
         ),
     ),
+    "ceil": _keeps_type("ceil"),
+    "ceiling": _keeps_type("ceil"),
+    "floor": _keeps_type("floor"),
+    "sign": _keeps_type("sign"),
+    "round": (("x", "round(x)"), ("x, n", "cast_to_type(round(x, n), x + x)")),
     "plus": (("x, i", "cast_to_type(x + i, x)"),),
     "minus": (("x, i", "cast_to_type(x - i, x)"),),
-    "avg_of": (("s, n", "cast_to_type(CAST(s AS DOUBLE) / n, list_median([s]))"),),
+    "avg_of": (
+        ("s, n", "CASE WHEN n = 0 THEN NULL ELSE cast_to_type(CAST(s AS DOUBLE) / n, ceil(s) + s) END"),
+    ),
     **{f"to_{kind}": (("x", _whole(kind, "CAST")),) for kind in ("tinyint", "smallint", "integer", "bigint")},
-    **{f"try_{kind}": (("x", _whole(kind, "TRY_CAST")),) for kind in ("tinyint", "smallint", "integer", "bigint")},
+    **{
+        f"try_{kind}": (("x", _whole(kind, "TRY_CAST")),)
+        for kind in ("tinyint", "smallint", "integer", "bigint")
+    },
     "to_text": (
         (
             "x",
@@ -59,7 +92,8 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "moment": (
         (
             "x, zone",
-            "CASE WHEN position('.' IN x) > 0 THEN rpad(x, strpos(x, '.') + 6, '0') ELSE x || '.000000' END || zone",
+            "CASE WHEN position('.' IN x) > 0 THEN rpad(x, CAST(strpos(x, '.') + 6 AS INTEGER), '0')"
+            " ELSE x || '.000000' END || zone",
         ),
     ),
     "scientific": (
@@ -71,7 +105,8 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
             f" || trino_digits(regexp_replace(ltrim(replace({_MANTISSA}, '.', ''), '0'), '0+$', ''))"
             " || 'E' || CAST(coalesce(TRY_CAST(nullif(regexp_extract(x, 'e(.*)$', 1), '') AS INTEGER), 0)"
             f" + strpos({_MANTISSA} || '.', '.') - 2"
-            f" - CASE WHEN {_MANTISSA} LIKE '0.%' THEN length(regexp_extract({_MANTISSA}, '^0[.](0*)', 1)) + 1"
+            f" - CASE WHEN {_MANTISSA} LIKE '0.%'"
+            f" THEN length(regexp_extract({_MANTISSA}, '^0[.](0*)', 1)) + 1"
             " ELSE 0 END + 0 AS VARCHAR) END",
         ),
     ),
@@ -79,14 +114,8 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "millis": (("x", "time_bucket(INTERVAL 1 millisecond, x + INTERVAL 500 microsecond)"),),
     "seconds": (("x", "time_bucket(INTERVAL 1 second, x + INTERVAL 500 millisecond)"),),
     # null rules
-    "greatest": tuple(
-        (p, f"CASE WHEN {' OR '.join(f'{a} IS NULL' for a in p.split(', '))} THEN NULL ELSE greatest({p}) END")
-        for p in (", ".join("abcdefgh"[:n]) for n in range(1, 9))
-    ),
-    "least": tuple(
-        (p, f"CASE WHEN {' OR '.join(f'{a} IS NULL' for a in p.split(', '))} THEN NULL ELSE least({p}) END")
-        for p in (", ".join("abcdefgh"[:n]) for n in range(1, 9))
-    ),
+    "greatest": _null_if_any_null("greatest"),
+    "least": _null_if_any_null("least"),
     # dates
     "date_trunc": (("u, x", "cast_to_type(date_trunc(u, x), x)"),),
     "millisecond": (("x", "millisecond(x) % 1000"),),
@@ -94,7 +123,8 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "substr": (
         (
             "s, i",
-            "CASE WHEN i = 0 OR i < -length(s) THEN CASE WHEN s IS NULL THEN NULL ELSE '' END ELSE substr(s, i) END",
+            "CASE WHEN i = 0 OR i < -length(s) THEN CASE WHEN s IS NULL THEN NULL ELSE '' END"
+            " ELSE substr(s, i) END",
         ),
         (
             "s, i, n",
@@ -105,7 +135,8 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "split_part": (
         (
             "s, d, i",
-            "CASE WHEN i <= 0 THEN CAST(CAST('split_part: the index must be greater than zero' AS INTEGER) AS VARCHAR)"
+            "CASE WHEN i <= 0"
+            " THEN CAST(CAST('split_part: the index must be greater than zero' AS INTEGER) AS VARCHAR)"
             " WHEN i > len(string_split(s, d)) THEN NULL ELSE split_part(s, d, i) END",
         ),
     ),
@@ -143,11 +174,15 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "array_intersect": (
         ("a, b", "list_filter(trino_array_distinct(a), lambda v: list_position(b, v) IS NOT NULL)"),
     ),
-    "array_except": (("a, b", "list_filter(trino_array_distinct(a), lambda v: list_position(b, v) IS NULL)"),),
+    "array_except": (
+        ("a, b", "list_filter(trino_array_distinct(a), lambda v: list_position(b, v) IS NULL)"),
+    ),
+    "element_at": (("c, k", "c[k]"),),
     "slice": (
         (
             "a, i, n",
-            "CASE WHEN i < 0 THEN list_slice(a, len(a) + i + 1, len(a) + i + n) ELSE list_slice(a, i, i + n - 1) END",
+            "CASE WHEN i < 0 THEN list_slice(a, len(a) + i + 1, len(a) + i + n)"
+            " ELSE list_slice(a, i, i + n - 1) END",
         ),
     ),
     "repeat": (("x, n", "list_transform(range(n), lambda i: x)"),),
@@ -184,7 +219,8 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "json_array_length": (
         (
             "j",
-            "CASE WHEN coalesce(json_valid(CAST(j AS VARCHAR)), false) AND json_type(CAST(j AS VARCHAR)) = 'ARRAY'"
+            "CASE WHEN coalesce(json_valid(CAST(j AS VARCHAR)), false)"
+            " AND json_type(CAST(j AS VARCHAR)) = 'ARRAY'"
             " THEN CAST(json_array_length(CAST(j AS VARCHAR)) AS BIGINT) END",
         ),
     ),
@@ -194,8 +230,26 @@ BODIES: dict[str, tuple[tuple[str, str], ...]] = {
     "random_between": (("a, b", "cast_to_type(a + floor(random() * (b - a)), a)"),),
 }
 
+
+def _callees_first(
+    bodies: dict[str, Overloads],
+) -> list[tuple[str, Overloads]]:
+    # DuckDB looks a macro's functions up when the macro is made.
+    done: dict[str, Overloads] = {}
+
+    def add(name: str) -> None:
+        if name not in done:
+            for called in re.findall(PREFIX + r"(\w+)\(", " ".join(body for _, body in bodies[name])):
+                add(called)
+            done[name] = bodies[name]
+
+    for name in bodies:
+        add(name)
+    return list(done.items())
+
+
 MACROS: tuple[str, ...] = tuple(
     f"CREATE OR REPLACE TEMP MACRO {PREFIX}{name}"
     + ", ".join(f" ({parameters}) AS ({body})" for parameters, body in overloads)
-    for name, overloads in sorted(BODIES.items(), key=lambda item: "trino_" in str(item[1]))
+    for name, overloads in _callees_first(BODIES)
 )

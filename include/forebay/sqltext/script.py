@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
-from sqlglot.tokens import Token
+from sqlglot.tokenizer_core import Token
 
 from forebay.errors import Mistake
-from forebay.sqltext.allowed import Problem, inspect
+from forebay.sqltext.allowed import Problem, inspect, refused_word
 from forebay.sqltext.dialect import Placeholder, SyntaxProblem, chunks, parse_chunk, prepare, tokenize
 from forebay.sqltext.values import Value, bind
 
@@ -38,11 +38,11 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement. `kind` is select, insert, update, delete, merge, create table as, create table, drop table,
-    truncate or alter table; `reads` and `writes` name tables as namespace.table."""
+    """One statement. `kind` is select, insert, update, delete, merge, create table as, create table,
+    drop table, truncate or alter table; `reads` and `writes` name tables as namespace.table."""
 
     kind: str
-    tree: exp.Expression
+    tree: exp.Expr
     line: int
     column: int
     reads: tuple[str, ...]
@@ -52,13 +52,13 @@ class Statement:
     offset: int
 
     def bind(self, values: Mapping[str, Value]) -> Statement:
-        """The same statement with its values in place of `:name`. Raises ForebayError for a name without one."""
+        """The same statement with its values in place of `:name`. Raises ForebayError for one without."""
         return replace(self, tree=bind(self.tree, values), placeholders=())
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a text says (`statements`) and what is wrong with it (`mistakes`); use it only without mistakes."""
+    """What a text says (`statements`) and what is wrong with it (`mistakes`); use it only without."""
 
     statements: tuple[Statement, ...]
     mistakes: tuple[Mistake, ...]
@@ -101,6 +101,8 @@ def parse(text: str, file: str = "", line_offset: int = 0, column_offset: int = 
             statements.append(_statement(chunk, text, lines, mistakes))
         except SyntaxProblem as problem:
             mistakes.append(lines.mistake(problem.offset, problem.message))
+        except RecursionError:
+            mistakes.append(lines.mistake(chunk[0].start, "this statement is nested too deeply"))
     if not statements and not mistakes:
         mistakes.append(lines.mistake(0, "there is no statement in this SQL"))
     return Script(tuple(statements), tuple(sorted(set(mistakes))))
@@ -108,6 +110,8 @@ def parse(text: str, file: str = "", line_offset: int = 0, column_offset: int = 
 
 def _statement(chunk: list[Token], text: str, lines: Lines, mistakes: list[Mistake]) -> Statement:
     start = chunk[0].start
+    if (refusal := refused_word(chunk[0].text)) is not None:
+        raise SyntaxProblem(start, refusal)
     tokens, names = prepare(chunk)
     tree = parse_chunk(tokens, text)
     problems: list[Problem] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from sqlglot import exp
@@ -15,10 +15,11 @@ Scalar = str | int | float | Decimal | bool | date | datetime | None
 Value = Scalar | Sequence[Scalar]
 
 
-def bind(tree: exp.Expression, values: Mapping[str, Value]) -> exp.Expression:
+def bind(tree: exp.Expr, values: Mapping[str, Value]) -> exp.Expr:
     """A copy of the tree with every `:name` replaced by its value.
 
-    A date becomes DATE '…', a datetime TIMESTAMP '…' (with its zone, TIMESTAMP WITH TIME ZONE), a list ARRAY[…].
+    A date becomes DATE '…', a datetime TIMESTAMP '…' (or TIMESTAMP WITH TIME ZONE),
+    a list ARRAY[…].
     Raises ForebayError for a name without a value, and for a value SQL cannot hold.
     """
     bound = tree.copy()
@@ -34,7 +35,7 @@ def bind(tree: exp.Expression, values: Mapping[str, Value]) -> exp.Expression:
     return bound
 
 
-def literal_of(value: Value, name: str = "value") -> exp.Expression:
+def literal_of(value: Value, name: str = "value") -> exp.Expr:
     """The literal of one value; `name` is what an error calls it."""
     if value is None:
         return exp.null()
@@ -57,12 +58,12 @@ def literal_of(value: Value, name: str = "value") -> exp.Expression:
     raise ForebayError(f":{name} cannot be a {type(value).__name__}")
 
 
-def _cast(text: str, kind: str) -> exp.Expression:
-    to = exp.DataType.build(kind, dialect="duckdb")
+def _cast(text: str, kind: str) -> exp.Expr:
+    to = exp.DataType.build(kind, dialect="trino")
     return exp.Cast(this=exp.Literal.string(text), to=to)
 
 
-def _text(value: str, name: str) -> exp.Expression:
+def _text(value: str, name: str) -> exp.Expr:
     if "\x00" in value:
         raise ForebayError(f":{name} holds a NUL character, which no engine can store")
     try:
@@ -72,7 +73,7 @@ def _text(value: str, name: str) -> exp.Expression:
     return exp.Literal.string(value)
 
 
-def _whole(value: int, name: str) -> exp.Expression:
+def _whole(value: int, name: str) -> exp.Expr:
     if not -(2**63) <= value < 2**63:
         raise ForebayError(f":{name} is too large for a bigint")
     # Negative numbers are cast as text: `-` before a literal binds weaker than what may stand around it.
@@ -80,10 +81,10 @@ def _whole(value: int, name: str) -> exp.Expression:
 
 
 def _integer_type(value: int) -> str:
-    return "INTEGER" if -(2**31) <= value else "BIGINT"
+    return "INTEGER" if value >= -(2**31) else "BIGINT"
 
 
-def _double(value: float) -> exp.Expression:
+def _double(value: float) -> exp.Expr:
     if math.isnan(value):
         return _cast("nan", "DOUBLE")
     if math.isinf(value):
@@ -91,7 +92,7 @@ def _double(value: float) -> exp.Expression:
     return _cast(repr(value), "DOUBLE")
 
 
-def _decimal(value: Decimal, name: str) -> exp.Expression:
+def _decimal(value: Decimal, name: str) -> exp.Expr:
     if not value.is_finite():
         raise ForebayError(f":{name} is {value}, which a decimal cannot hold")
     text = format(value, "f")
@@ -103,8 +104,8 @@ def _decimal(value: Decimal, name: str) -> exp.Expression:
     return _cast(text, f"DECIMAL({precision}, {scale})")
 
 
-def _moment(value: datetime) -> exp.Expression:
+def _moment(value: datetime) -> exp.Expr:
     if value.tzinfo is None or value.utcoffset() is None:
-        return _cast(value.replace(tzinfo=None).isoformat(sep=" "), "TIMESTAMP")
-    text = value.astimezone(timezone.utc).replace(tzinfo=None).isoformat(sep=" ")
-    return _cast(f"{text}+00:00", "TIMESTAMPTZ")
+        return _cast(value.replace(tzinfo=None).isoformat(sep=" "), "TIMESTAMP(6)")
+    text = value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    return _cast(f"{text}+00:00", "TIMESTAMP(6) WITH TIME ZONE")

@@ -15,6 +15,17 @@ Json = dict[str, Any]
 """A JSON object of Airflow's REST API, whose shape its OpenAPI document gives."""
 
 
+# Lines that Airflow puts around what a task says.
+_LOG_FRAME = (
+    "::group::",
+    "::endgroup::",
+    "DAG bundles loaded",
+    "Filling up the DagBag",
+    "Worker startup parse",
+    "/",
+)
+
+
 class ApiError(ForebayError):
     """Airflow refused a request or does not answer."""
 
@@ -37,7 +48,9 @@ class AirflowApi:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def request(self, method: str, path: str, *, json: object = None, params: Mapping[str, Any] | None = None) -> Json:
+    def request(
+        self, method: str, path: str, *, json: object = None, params: Mapping[str, Any] | None = None
+    ) -> Json:
         """Sends one request; raises ApiError with Airflow's own explanation."""
         try:
             if "authorization" not in self._client.headers:
@@ -52,7 +65,9 @@ class AirflowApi:
                 f"Airflow does not answer at {self.url} ({type(error).__name__}). Is the stack up? forebay status"
             ) from error
         if response.is_error:
-            raise ApiError(f"Airflow refused {method} {path} (HTTP {response.status_code}): {_detail(response)}")
+            raise ApiError(
+                f"Airflow refused {method} {path} (HTTP {response.status_code}): {_detail(response)}"
+            )
         return dict(response.json()) if response.content else {}
 
     def get(self, path: str, **params: Any) -> Json:
@@ -87,10 +102,17 @@ class AirflowApi:
             time.sleep(every)
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> list[str]:
-        """The lines of one task's log."""
+        """The lines of one task's log: what the task said, and the error that ended it."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        content = self.get(path, map_index=map_index, full_content=True)["content"]
-        return [str(line.get("event", "")) if isinstance(line, dict) else str(line) for line in content]
+        lines: list[str] = []
+        for entry in self.get(path, map_index=map_index, full_content=True)["content"]:
+            if not isinstance(entry, dict):
+                lines.append(str(entry))
+            elif not str(entry.get("event", "")).startswith(_LOG_FRAME):
+                lines.append(str(entry.get("event", "")))
+                for error in reversed(entry.get("error_detail") or ()):
+                    lines.append(f"{error.get('exc_type')}: {error.get('exc_value')}")
+        return lines
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
         """What a task returned; None where it returned nothing."""

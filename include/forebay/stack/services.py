@@ -26,7 +26,15 @@ STATE_VARIABLE = "FOREBAY_STATE"
 """Stands in the environment of each process of a stack: what `down` finds leftovers by."""
 
 # A person's own Airflow settings belong to another installation; bytecode must be written or each start is slow.
-_DROPPED = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH", "SPARK_")
+_DROPPED = (
+    "AIRFLOW__",
+    "AIRFLOW_HOME",
+    "AIRFLOW_CONFIG",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "SPARK_",
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def environment(stack: Stack, inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}",
-        "PYTHONPATH": str(stack.root / "include"),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(stack.root / "include"), str(Path(__file__).parents[2])])),
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
@@ -166,7 +174,7 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
         "core": {
             "dags_folder": str(stack.root / "dags"),
             "plugins_folder": str(stack.root / "plugins"),
-            "executor": "LocalExecutor",
+            "executor": "forebay.executor.WarmLocalExecutor",
             "parallelism": "4",
             "load_examples": "False",
             "dags_are_paused_at_creation": "False",

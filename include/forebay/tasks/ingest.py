@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from forebay.spec.base import Closed, ColumnName, Some, TableName, Text
+from forebay.spec.base import Closed, ColumnName, ShortForm, Some, TableName, Text
 from forebay.spec.table import TableLayout
 from forebay.spec.task import BaseTask, Problem
 
@@ -22,16 +22,22 @@ TYPE_NAME = r"^[A-Za-z][A-Za-z ]*(\([0-9]{1,2}(, ?[0-9]{1,2})?\))?( with(out)? t
 class CsvOptions(Closed):
     """How CSV files are written."""
 
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(",", description="Character between fields.")
-    header: bool = Field(True, description="Whether the first line names the columns.")
-    quote: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field('"', description="Character around a field.")
-    null_text: str = Field("", description="Text that stands for no value, besides the empty one; e.g. NA.")
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(
+        default=",", description="Character between fields."
+    )
+    header: bool = Field(default=True, description="Whether the first line names the columns.")
+    quote: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(
+        default='"', description="Character around a field."
+    )
+    null_text: str = Field(
+        default="", description="Text that stands for no value, besides the empty one; e.g. NA."
+    )
 
 
 class IngestOptions(Closed):
     """How the files are written, by format."""
 
-    csv: CsvOptions = Field(CsvOptions(), description="How CSV files are written.")
+    csv: CsvOptions = Field(default=CsvOptions(), description="How CSV files are written.")
 
 
 def _list(value: object) -> object:
@@ -53,14 +59,18 @@ table: sales.bronze_orders
 """
 
     type: Literal["ingest"] = Field(description="Land files in a table.")
-    files: Annotated[Some[Text], BeforeValidator(_list)] = Field(
-        description="Where the files are: s3://bucket/prefix/*.csv, s3://…/**/*.json.gz, a folder of the repository; or a list."
+    files: Annotated[Some[Text], BeforeValidator(_list), ShortForm({"type": "string"})] = Field(
+        description="Where the files are: s3://bucket/prefix/*.csv, s3://…/**/*.json.gz, a folder of the "
+        "repository; or a list."
     )
     table: TableName = Field(description="Table the rows are appended to, as namespace.table.")
-    format: Literal["csv", "json", "parquet"] | None = Field(None, description="Format of the files; by their ending as default.")
-    options: IngestOptions = Field(IngestOptions(), description="How the files are written.")
+    format: Literal["csv", "json", "parquet"] | None = Field(
+        default=None, description="Format of the files; by their ending as default."
+    )
+    options: IngestOptions = Field(default=IngestOptions(), description="How the files are written.")
     columns: dict[ColumnName, Annotated[str, StringConstraints(pattern=TYPE_NAME, max_length=60)]] = Field(
-        {}, description="Types of columns that should not be guessed, in Trino's names: {amount: 'decimal(12, 2)'}."
+        default={},
+        description="Types of columns that should not be guessed, as Trino writes them: decimal(12, 2).",
     )
 
     @property

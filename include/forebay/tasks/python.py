@@ -31,10 +31,11 @@ arguments: {run: "{run_id}"}
     type: Literal["python"] = Field(description="Call a Python function.")
     function: DottedName = Field(description="module.function; the module is a file in include/<workspace>/.")
     arguments: dict[ColumnName, ScalarOrList] = Field(
-        {}, description="Arguments of the function by name; {name} in a text stands for a value of the run."
+        default={},
+        description="Arguments of the function by name; {name} in a text stands for a value of the run.",
     )
-    writes: Many[TableName] = Field((), description="Tables the function writes, as namespace.table.")
-    reads: Many[TableName] = Field((), description="Tables the function reads, as namespace.table.")
+    writes: Many[TableName] = Field(default=(), description="Tables the function writes, as namespace.table.")
+    reads: Many[TableName] = Field(default=(), description="Tables the function reads, as namespace.table.")
 
     @property
     def module(self) -> str:

@@ -34,8 +34,12 @@ job: example_target
     job: Annotated[str, StringConstraints(pattern=JOB, max_length=200)] = Field(
         description="The job: <workspace>.<job>, or <job> for one of the same workspace."
     )
-    parameters: dict[Name, Scalar] = Field({}, description="Values the run is given; {name} in a text stands for a value of this run.")
-    wait: bool = Field(True, description="Whether the task ends with the run, and fails if it failed.")
+    parameters: dict[Name, Scalar] = Field(
+        default={}, description="Values the run is given; {name} in a text stands for a value of this run."
+    )
+    wait: bool = Field(
+        default=True, description="Whether the task ends with the run, and fails if it failed."
+    )
 
     def dag_id(self, workspace: str) -> str:
         """The job's full name, seen from `workspace`."""
@@ -54,8 +58,13 @@ job: example_target
         if f"{target}.{name}" == job.dag_id:
             yield ("job",), "the job would start itself"
         elif not project.has_job(target, name):
-            known = {f"{each}.{other}" for each in project.workspace_names() for other in project.job_names(each)}
-            yield ("job",), f"there is no job {target}.{name}.{suggestion(f'{target}.{name}', known - {job.dag_id})}"
+            known = {
+                f"{each}.{other}" for each in project.workspace_names() for other in project.job_names(each)
+            }
+            yield (
+                ("job",),
+                f"there is no job {target}.{name}.{suggestion(f'{target}.{name}', known - {job.dag_id})}",
+            )
 
     def operator(self, job: LoadedJob) -> BaseOperator:
         from forebay.operators.run_job import build

@@ -31,12 +31,16 @@ writes: [sales.silver_orders]
 
     type: Literal["spark"] = Field(description="Run a PySpark program.")
     application: FileName = Field(description="The program, a file in spark_jobs/<workspace>/.")
-    arguments: Many[str] = Field((), description="Arguments of the program; {name} stands for a value of the run.")
-    writes: Many[TableName] = Field((), description="Tables the program writes, as namespace.table.")
-    reads: Many[TableName] = Field((), description="Tables the program reads, as namespace.table.")
-    conf: dict[str, Scalar] = Field({}, description="Spark settings, e.g. spark.sql.shuffle.partitions: 8.")
+    arguments: Many[str] = Field(
+        default=(), description="Arguments of the program; {name} stands for a value of the run."
+    )
+    writes: Many[TableName] = Field(default=(), description="Tables the program writes, as namespace.table.")
+    reads: Many[TableName] = Field(default=(), description="Tables the program reads, as namespace.table.")
+    conf: dict[str, Scalar] = Field(
+        default={}, description="Spark settings, e.g. spark.sql.shuffle.partitions: 8."
+    )
     driver_memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")] | None = Field(
-        None, description="Memory of the driver, e.g. 2g; the connection's as default."
+        default=None, description="Memory of the driver, e.g. 2g; the connection's as default."
     )
 
     def problems(self, job: LoadedJob, project: Project) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.types import IcebergType
 
-# Unsigned and huge integers become bigint because Trino's sum and count are bigint; too large a value fails the cast.
+# Unsigned and huge integers become bigint because Trino's sum and count are; too large a value fails the cast.
 _SIMPLE = {
     "boolean": "boolean",
     **dict.fromkeys(("tinyint", "smallint", "integer", "utinyint", "usmallint"), "int"),
@@ -80,7 +80,9 @@ def result_columns(connection: DuckDBPyConnection, select: str) -> list[tuple[st
     return list(zip(relation.columns, relation.types, strict=True))
 
 
-def plan(table: str, schema: Schema | None, columns: Sequence[tuple[str, Any]], source: str = "the SELECT") -> Plan:
+def plan(
+    table: str, schema: Schema | None, columns: Sequence[tuple[str, Any]], source: str = "the SELECT"
+) -> Plan:
     """Fit columns (name, DuckDB type) to the table's schema, or to a new table when there is none.
 
     Names become lower case, as in Trino. Raises LakeError that names every column that does not fit.
@@ -108,7 +110,8 @@ def plan(table: str, schema: Schema | None, columns: Sequence[tuple[str, Any]], 
         if final is None:
             want, have = trino_name(column.field_type), trino_name(found[1])
             problems.append(
-                f"column {column.name!r} is {want} in the table and {have} in {source}: use CAST({found[0]} AS {want})"
+                f"column {column.name!r} is {want} in the table and {have} in {source}: "
+                f"use CAST({found[0]} AS {want})"
             )
             continue
         if final != column.field_type:
@@ -155,7 +158,7 @@ def _primitive(name: str) -> IcebergType:
 
 
 def fit(have: IcebergType, want: IcebergType) -> IcebergType | None:
-    """The type the table's column needs to take these values: `want`, a wider one, or None if neither will do.
+    """The type the table's column needs to take these values: `want`, a wider one, or None.
 
     Iceberg can widen int to bigint, real to double and a decimal's precision; values are cast as Trino casts
     them on its own (integer to double, date to timestamp), never by cutting something off.
@@ -183,7 +186,9 @@ def fit(have: IcebergType, want: IcebergType) -> IcebergType | None:
         if [field.name.lower() for field in have.fields] != [field.name.lower() for field in want.fields]:
             return None
         pairs = zip(have.fields, want.fields, strict=True)
-        return want if all(fit(one.field_type, two.field_type) == two.field_type for one, two in pairs) else None
+        return (
+            want if all(fit(one.field_type, two.field_type) == two.field_type for one, two in pairs) else None
+        )
     return None
 
 
@@ -209,7 +214,9 @@ def sql_name(kind: IcebergType) -> str:
     if isinstance(kind, MapType):
         return f"MAP({sql_name(kind.key_type)}, {sql_name(kind.value_type)})"
     if isinstance(kind, StructType):
-        return f"STRUCT({', '.join(f'{quoted(part.name)} {sql_name(part.field_type)}' for part in kind.fields)})"
+        return (
+            f"STRUCT({', '.join(f'{quoted(part.name)} {sql_name(part.field_type)}' for part in kind.fields)})"
+        )
     if isinstance(kind, FixedType):
         return "BLOB"
     try:

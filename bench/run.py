@@ -1,0 +1,42 @@
+"""Runs the benchmarks and prints their table: what, figure, target, met or not."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+NAMES = ("check", "latency", "stack", "publish")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", help=f"some of: {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the slow comparisons")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.only or NAMES:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        rows += importlib.import_module(name).measure(arguments.rounds)
+    print(f"\nPython {platform.python_version()}, {len(rows)} figures (medians)\n")
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for what, figure, target, met in rows:
+        print(
+            f"{what:<{widths[0]}}  {figure:>{widths[1]}}  {target:<{widths[2]}}  {'met' if met else 'MISSED'}"
+        )
+    (HERE / "results.json").write_text(
+        json.dumps(
+            [dict(zip(("what", "figure", "target", "met"), row, strict=True)) for row in rows], indent=1
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

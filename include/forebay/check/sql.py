@@ -1,0 +1,163 @@
+"""The SQL of all jobs: its syntax, its values, the tables it writes, whether the embedded engine runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+
+from forebay.errors import Mistake, suggestion
+from forebay.project import LoadedJob
+from forebay.rules import unknown_value, value_names
+from forebay.tasks.sql import Task
+
+# Below this many texts a pool of processes costs more than it saves.
+POOL_FROM = 400
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SqlText:
+    """A SQL text and where it begins in its file."""
+
+    file: str
+    text: str
+    line_offset: int = 0
+    column_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a SQL text does, as plain values: one (kind, line, column, writes) per statement."""
+
+    mistakes: tuple[Mistake, ...]
+    statements: tuple[tuple[str, int, int, tuple[str, ...]], ...]
+    reads: tuple[str, ...]
+    values: tuple[tuple[str, int, int], ...]
+
+
+def examine(source: SqlText) -> Examined:
+    """Reads one SQL text."""
+    from forebay.sqltext import parse, untranslatable
+
+    script = parse(source.text, source.file, source.line_offset, source.column_offset)
+    found = list(script.mistakes)
+    if not found:
+        for statement in script.statements:
+            found += untranslatable(statement)
+    statements = tuple((each.kind, each.line, each.column, each.writes) for each in script.statements)
+    values = tuple((mark.name, mark.line, mark.column) for mark in script.placeholders)
+    return Examined(tuple(found), statements, script.reads, values)
+
+
+def source_of(job: LoadedJob, index: int) -> SqlText:
+    """The SQL of a job's task; raises OSError or UnicodeDecodeError when its file cannot be read."""
+    task = job.spec.tasks[index]
+    assert isinstance(task, Task)
+    if task.file is None:
+        return _inline(job, index, task.sql or "")
+    path = job.sql_path(task.file)
+    with open(path, "rb") as stream:
+        text = stream.read(MAX_BYTES + 1).decode()
+    return SqlText(os.path.relpath(path, job.workspace.root), text)
+
+
+def _inline(job: LoadedJob, index: int, text: str) -> SqlText:
+    """Where SQL inside YAML begins: below a | or >, or beside its key."""
+    line, column = job.document.place(("tasks", index, "sql"))
+    rows = job.document.text.splitlines()
+    sign = rows[line - 1][column - 1 : column] if line <= len(rows) else ""
+    if sign in ("|", ">"):
+        filled = next((row for row in rows[line:] if row.strip()), "")
+        return SqlText(job.file, text, line, len(filled) - len(filled.lstrip(" ")))
+    return SqlText(job.file, text, line - 1, column if sign in ("'", '"') else column - 1)
+
+
+def mistakes(jobs: Iterable[LoadedJob]) -> Iterator[Mistake]:
+    """Every mistake in the SQL of these jobs."""
+    tasks: list[tuple[LoadedJob, int, SqlText]] = []
+    for job in jobs:
+        for index, task in enumerate(job.spec.tasks):
+            if not isinstance(task, Task):
+                continue
+            try:
+                tasks.append((job, index, source_of(job, index)))
+            except UnicodeDecodeError as error:
+                message = f"{task.file} is not valid UTF-8 (byte {error.start + 1}). Save the file as UTF-8"
+                yield job.document.mistake(("tasks", index, "file"), message)
+            except OSError as error:
+                yield job.document.mistake(
+                    ("tasks", index, "file"), f"{task.file} cannot be read: {error.strerror}"
+                )
+    texts = list(dict.fromkeys(source for _, _, source in tasks))
+    for (job, index, source), found in _pairs(tasks, dict(zip(texts, _examine_all(texts), strict=True))):
+        yield from _task_mistakes(job, index, source, found)
+
+
+def _pairs(
+    tasks: Sequence[tuple[LoadedJob, int, SqlText]], found: dict[SqlText, Examined]
+) -> Iterator[tuple[tuple[LoadedJob, int, SqlText], Examined]]:
+    for each in tasks:
+        yield each, found[each[2]]
+
+
+def _examine_all(texts: Sequence[SqlText]) -> list[Examined]:
+    workers = min(os.cpu_count() or 1, 8)
+    if len(texts) < POOL_FROM or workers == 1:
+        return [examine(text) for text in texts]
+    import forebay.sqltext  # noqa: F401  (imported once here, inherited by the forked workers)
+
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        return list(pool.map(examine, texts, chunksize=50))
+
+
+def _task_mistakes(job: LoadedJob, index: int, source: SqlText, found: Examined) -> Iterator[Mistake]:
+    task = job.spec.tasks[index]
+    assert isinstance(task, Task)
+    # In the YAML itself a place is also named by its path; in a .sql file line and column say it all.
+    where = f"tasks[{index}].sql" if task.file is None else ""
+    yield from (replace(mistake, where=where) for mistake in found.mistakes)
+    known = value_names(job, task)
+    for name, line, column in found.values:
+        if name not in known:
+            yield Mistake(source.file, line, column, where, unknown_value(name, known, f":{name}"))
+    if found.mistakes:
+        return
+    if task.table:
+        kind, line, column, _ = found.statements[0]
+        if kind != "select":
+            message = f"a task with table holds one SELECT; this is {kind}. Write writes: in place of table:"
+            yield Mistake(source.file, line, column, where, message)
+        elif len(found.statements) > 1:
+            _, line, column, _ = found.statements[1]
+            message = (
+                "a task with table holds one SELECT; this is a second statement. Make it a task of its own"
+            )
+            yield Mistake(source.file, line, column, where, message)
+        return
+    yield from _declared(job, index, task, source, found, where)
+
+
+def _declared(
+    job: LoadedJob, index: int, task: Task, source: SqlText, found: Examined, where: str
+) -> Iterator[Mistake]:
+    done: set[str] = set()
+    for kind, line, column, writes in found.statements:
+        done.update(writes)
+        if kind == "select":
+            message = "the rows of this SELECT go nowhere. Name the table they go into with table:"
+            yield Mistake(source.file, line, column, where, message)
+        for table in writes:
+            if table not in task.writes:
+                near = suggestion(table, task.writes, "")
+                message = f"writes {table}, which the task '{task.key}' in {job.file} does not declare.{near}"
+                message += f" Add writes: [{table}] to it"
+                yield Mistake(source.file, line, column, where, message)
+    for position, table in enumerate(task.declared_writes):
+        if table not in done:
+            message = (
+                f"no statement writes {table}.{suggestion(table, done, '')} Remove it, or correct the SQL"
+            )
+            yield job.document.mistake(("tasks", index, "writes", position), message)

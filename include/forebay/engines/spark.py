@@ -1,0 +1,238 @@
+"""PySpark programs on this machine: spark-submit in local mode with the catalog `lake` configured."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from forebay.engines.background import Cancelled, EngineError
+from forebay.engines.results import TableResult
+from forebay.lake.connection import CatalogConfig
+
+JARS = ("iceberg-spark-runtime-4.1_2.13-*.jar", "iceberg-aws-bundle-*.jar")
+_OPENED = (
+    *(f"java.{name}" for name in ("lang", "lang.invoke", "lang.reflect", "io", "net", "nio", "util")),
+    *("java.util.concurrent", "java.util.concurrent.atomic", "jdk.internal.ref", "sun.nio.ch", "sun.nio.cs"),
+    *("sun.security.action", "sun.util.calendar"),
+)
+_MEMORY = re.compile(r"[1-9]\d*[kmgKMG]")
+# Airflow's own settings (its database, its keys) are none of a program's business.
+_WITHHELD = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "SUPERVISOR_")
+_LOG4J = """\
+rootLogger.level = warn
+rootLogger.appenderRef.stderr.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %p %c{1}: %m%n%ex{short}
+logger.native.name = org.apache.hadoop.util.NativeCodeLoader
+logger.native.level = error
+"""
+
+
+class SparkEngine:
+    """Runs one program at a time; `cancel` may be called from a signal handler."""
+
+    def __init__(
+        self, config: CatalogConfig, *, jars: str, master: str = "local[*]", driver_memory: str = "1g"
+    ) -> None:
+        self.config, self._jars, self._master, self._memory = config, jars, master, driver_memory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cancelled = False
+
+    def run(
+        self,
+        application: str,
+        arguments: Sequence[str] = (),
+        *,
+        values: Mapping[str, object] | None = None,
+        conf: Mapping[str, object] | None = None,
+        writes: Sequence[str] = (),
+        log: Callable[[str], None] = print,
+    ) -> list[TableResult]:
+        """Run the program, hand each line it prints to `log`, and report the tables named in `writes`.
+
+        The values are also in FOREBAY_PARAMETERS, as JSON. Raises EngineError with the program's last words.
+        """
+        from forebay.engines.duckdb import changes, snapshots
+
+        started = time.monotonic()
+        if not Path(application).is_file():
+            raise EngineError(f"There is no program {application}.")
+        before = snapshots(self.config, writes)
+        folder = Path(tempfile.mkdtemp(prefix="forebay-spark-"))
+        tail: deque[str] = deque(maxlen=400)
+        try:
+            command = self._command(folder, application, arguments, conf or {})
+            code = self._follow(folder, command, self._environment(folder, values or {}), log, tail)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._cancelled:
+            raise Cancelled("The Spark program was cancelled.")
+        if code:
+            raise EngineError(f"{Path(application).name} ended with code {code}.\n{last_words(tail)}")
+        return changes(self.config, before, "spark", started)
+
+    def cancel(self) -> None:
+        """End the program and all it started, within 3 s. Returns at once."""
+        self._cancelled = True
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGTERM)
+
+    def _follow(
+        self,
+        folder: Path,
+        command: list[str],
+        environment: dict[str, str],
+        log: Callable[[str], None],
+        tail: deque[str],
+    ) -> int:
+        script = Path(__file__).with_name("guard.py")
+        guard = [sys.executable, "-I", "-S", str(script), str(os.getpid()), str(folder)]
+        process = subprocess.Popen(
+            guard + command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._process = process
+        if self._cancelled:
+            self.cancel()
+        assert process.stdout is not None
+        try:
+            while line := process.stdout.readline(65_536):
+                text = self.config.redact(line.decode(errors="replace").rstrip())
+                tail.append(text)
+                log(text)
+            return process.wait()
+        except BaseException:
+            # A timeout raised here must not leave the program running.
+            self.cancel()
+            process.wait()
+            raise
+        finally:
+            process.stdout.close()
+
+    def _command(
+        self, folder: Path, application: str, arguments: Sequence[str], conf: Mapping[str, object]
+    ) -> list[str]:
+        if not _MEMORY.fullmatch(self._memory):
+            raise EngineError(f"driver_memory: {self._memory!r} is no size such as 1g or 512m.")
+        (folder / "log4j2.properties").write_text(_LOG4J)
+        settings = {
+            "spark.master": self._master,
+            "spark.ui.enabled": "false",
+            "spark.ui.port": "0",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.warehouse.dir": str(folder / "warehouse"),
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.shuffle.partitions": "8",
+            "spark.ui.showConsoleProgress": "false",
+            **{
+                key: str(value).lower() if isinstance(value, bool) else str(value)
+                for key, value in conf.items()
+            },
+            **self.config.spark_conf(),
+        }
+        properties = folder / "spark.properties"
+        # The file holds the secret: readable by this user only from its first moment, gone after the run.
+        descriptor = os.open(properties, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{_property(key)}={_property(value)}\n" for key, value in settings.items())
+        java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else Path("java")
+        classpath = [str(folder), f"{spark_home()}/jars/*", *self._jar_files()]
+        # Starting the class itself spares the launcher's own JVM, and suits a Java without incubator modules.
+        return [
+            str(java),
+            f"-Xmx{self._memory}",
+            "-XX:+UseSerialGC",
+            "-XX:+IgnoreUnrecognizedVMOptions",
+            "-Djdk.reflect.useDirectMethodHandle=false",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+            "-Duser.timezone=UTC",
+            "-Dfile.encoding=UTF-8",
+            f"-Djava.io.tmpdir={folder}",
+            "--enable-native-access=ALL-UNNAMED",
+            *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
+            "-cp",
+            ":".join(classpath),
+            "org.apache.spark.deploy.SparkSubmit",
+            "--properties-file",
+            str(properties),
+            application,
+            *arguments,
+        ]
+
+    def _jar_files(self) -> list[str]:
+        found = []
+        for pattern in JARS:
+            matches = sorted(Path(self._jars).glob(pattern)) if self._jars else []
+            if not matches:
+                raise EngineError(
+                    f"{pattern} is not in the folder FOREBAY_JARS names ({self._jars or 'not set'}). "
+                    "Run `make install`."
+                )
+            found.append(str(matches[-1]))
+        return found
+
+    def _environment(self, folder: Path, values: Mapping[str, object]) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
+        return {
+            **kept,
+            "SPARK_HOME": spark_home(),
+            "SPARK_CONF_DIR": str(folder),
+            "SPARK_LOCAL_DIRS": str(folder),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "PYSPARK_PYTHON": sys.executable,
+            "PYSPARK_DRIVER_PYTHON": sys.executable,
+            "PYTHONUNBUFFERED": "1",
+            "TZ": "UTC",
+            "FOREBAY_PARAMETERS": json.dumps(dict(values), default=_json),
+        }
+
+
+def spark_home() -> str:
+    """The Spark that ships in the pyspark package."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or not spec.origin:
+        raise EngineError("The Python package pyspark is not installed.")
+    return str(Path(spec.origin).parent)
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """The end of an output: from the last Python traceback on where there is one, at most 25 lines."""
+    found = list(lines)
+    starts = [
+        number for number, line in enumerate(found) if line.startswith("Traceback (most recent call last)")
+    ]
+    if starts:
+        block = [line for line in found[starts[-1] :] if not line.startswith(("\tat ", "WARN ", "INFO "))]
+        return "\n".join(block if len(block) <= 25 else [*block[:8], "…", *block[-16:]])
+    return "\n".join(found[-20:])
+
+
+def _json(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _property(text: str) -> str:
+    """Text as a Java properties file holds it."""
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("=", "\\=").replace(":", "\\:")
+    return "".join(one if " " < one < "\x7f" else f"\\u{ord(one):04x}" for one in escaped)

@@ -1,0 +1,137 @@
+"""What all of Forebay's operators share: the values of a run, the connections, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.sdk import BaseOperator
+
+from forebay.errors import ForebayError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+    from forebay.engines.results import TableResult
+    from forebay.lake.connection import CatalogConfig
+    from forebay.lake.tables import TableDefinition
+    from forebay.project import LoadedJob
+    from forebay.spec.table import TableLayout
+
+
+class Engine(Protocol):
+    """What on_kill needs of the engine that does the work."""
+
+    def cancel(self) -> None: ...
+
+
+class ForebayOperator(BaseOperator):
+    """Resolves a run's values, and stops its engine when Airflow kills the task."""
+
+    def __init__(
+        self,
+        *,
+        parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        catalog_conn_id: str = "lake_catalog",
+        item: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.parameters = {name: dict(value) for name, value in (parameters or {}).items()}
+        self.catalog_conn_id = catalog_conn_id
+        self.item = item
+        self._engine: Engine | None = None
+
+    @staticmethod
+    def settings(job: LoadedJob) -> dict[str, Any]:
+        """The arguments every operator of a job takes."""
+        return {
+            "parameters": {
+                name: {"type": parameter.type, "default": parameter.default}
+                for name, parameter in job.spec.parameters.items()
+            },
+            "catalog_conn_id": job.workspace.spec.connections.catalog,
+        }
+
+    def values(self, context: Context) -> dict[str, Any]:
+        """The job's parameters, typed, and what is known of the run. `today` is the day the run began, in UTC."""
+        from forebay.spec.parameters import Parameter
+
+        run: Any = context["dag_run"]
+        start = getattr(run, "start_date", None) or datetime.now(UTC)
+        # A run that an asset started has no logical date: then it is the moment it was due.
+        moment = getattr(run, "logical_date", None) or getattr(run, "run_after", None) or start
+        given: Mapping[str, Any] = context.get("params") or {}
+        values: dict[str, Any] = {}
+        for name, fields in self.parameters.items():
+            value = given.get(name)
+            value = fields["default"] if value is None else value
+            try:
+                values[name] = (
+                    None if value is None else Parameter(type=fields["type"]).resolve(value, start.date())
+                )
+            except ForebayError as error:
+                raise ForebayError(f"parameter {name} {error}") from None
+        values["run_id"] = run.run_id
+        values["logical_date"] = moment
+        values["data_interval_start"] = getattr(run, "data_interval_start", None) or moment
+        values["data_interval_end"] = getattr(run, "data_interval_end", None) or moment
+        if self.item is not None:
+            values["item"] = self.item
+        return values
+
+    def catalog(self, engine: Connection | None = None) -> CatalogConfig:
+        """The catalog the engine's connection names, else the workspace's."""
+        from forebay.lake.connection import CatalogConfig
+
+        named = engine.extra_dejson.get("catalog") if engine is not None else None
+        found = self.connection(str(named or self.catalog_conn_id))
+        return CatalogConfig.from_connection(found.host, found.login, found.password, found.extra_dejson)
+
+    @staticmethod
+    def connection(conn_id: str) -> Connection:
+        """An Airflow connection by its id."""
+        from airflow.sdk import BaseHook
+
+        found: Connection = BaseHook.get_connection(conn_id)
+        return found
+
+    def report(self, context: Context, results: Sequence[TableResult]) -> dict[str, Any]:
+        """Log a line for each table, put the figures on its asset's event, and give the task's XCom."""
+        events: Any = context.get("outlet_events")
+        assets = {str(getattr(asset, "name", "")): asset for asset in self.outlets or ()}
+        for result in results:
+            self.log.info("%s", result)
+            if events is not None and result.table in assets and result.snapshot_id:
+                events[assets[result.table]].extra.update(
+                    rows=result.rows, snapshot_id=str(result.snapshot_id)
+                )
+        return {"tables": {result.table: result.xcom() for result in results}}
+
+    def on_kill(self) -> None:
+        if self._engine is not None:
+            self._engine.cancel()
+
+
+def layout(task: TableLayout) -> dict[str, Any]:
+    """A task's table layout as an operator's argument."""
+    return {
+        "partitioned_by": list(task.partitioned_by),
+        "sorted_by": list(task.sorted_by),
+        "comment": task.comment or "",
+        "column_comments": dict(task.column_comments),
+    }
+
+
+def definition(table: str, fields: Mapping[str, Any]) -> TableDefinition:
+    """The engine's definition from `layout`."""
+    from forebay.lake.tables import TableDefinition
+
+    return TableDefinition(
+        name=table,
+        partitioned_by=tuple(fields.get("partitioned_by", ())),
+        sorted_by=tuple(fields.get("sorted_by", ())),
+        comment=str(fields.get("comment", "")),
+        column_comments=dict(fields.get("column_comments", {})),
+    )

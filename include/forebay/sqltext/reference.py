@@ -1,0 +1,56 @@
+"""The table in docs/reference/trino-functions.md, made from the same lists the translation uses.
+
+Written anew by `python -m forebay.sqltext.reference > docs/reference/trino-functions.md`.
+"""
+
+from __future__ import annotations
+
+from forebay.sqltext.functions import NOTES, REFUSED, RENAMED, carried, known_functions
+
+_HEAD = """# Trino functions on the embedded engine
+
+SQL in jobs is written in Trino's dialect. The embedded stack runs it on DuckDB; this is what becomes of
+each function there.
+
+- *same*: both engines agree.
+- *renamed*: DuckDB has it under another name.
+- *rewritten*: put into other words.
+- *macro*: a macro of Forebay stands in for it.
+- *refused*: `forebay check` says so at the line, because DuckDB lacks it or means something else by it.
+
+A function that is not listed is unknown, and refused too.
+
+Operators are carried over as well: `/` and `%` between integers stay whole and fail on zero, decimals keep
+Trino's scale, a date plus an interval stays a date, casts round and print as Trino's do, NULLs sort last.
+
+| function | on DuckDB | notes |
+|---|---|---|
+"""
+
+_TAIL = """
+## Known differences
+
+- `a[i]` and `element_at` past the end of an array give NULL; Trino fails for `a[i]`.
+- `d1 - d2` between two dates gives days as a number; Trino gives an interval. Use `date_diff`.
+- `sum` of integers is a HUGEINT inside a query and becomes a BIGINT when it is written to a table.
+- A timestamp has six decimals: cast to varchar prints all of them, as Trino does for `timestamp(6)`.
+- A time zone is not kept with a value: `AT TIME ZONE` is carried over only where local time is asked for.
+- Regular expressions are RE2's: no look-around and no back references (they fail, they do not differ).
+- An average of decimals is computed in double precision before it is rounded to Trino's scale.
+"""
+
+
+def reference() -> str:
+    """The page as Markdown."""
+    rows = []
+    for name in sorted({*known_functions(), *REFUSED}):
+        how = carried(name)
+        if how == "renamed":
+            how = f"renamed: `{RENAMED[name]}`"
+        note = REFUSED.get(name) or NOTES.get(name, "")
+        rows.append(f"| `{name}` | {how} | {note.replace('|', chr(92) + '|')} |")
+    return _HEAD + "\n".join(rows) + "\n" + _TAIL
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,2 @@
+def publish(day: str) -> None:
+    """Publishes."""

@@ -1,0 +1,4 @@
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.getOrCreate(
+print(spark.version)

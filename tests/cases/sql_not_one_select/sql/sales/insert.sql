@@ -1,0 +1,1 @@
+INSERT INTO sales.totals SELECT 1 AS one

@@ -1,0 +1,4 @@
+SELECT country,
+       sum(amount
+FROM sales.orders
+GROUP BY country

@@ -1,0 +1,2 @@
+DELETE FROM sales.orders WHERE amount = 0;
+INSERT INTO sales.archive SELECT * FROM sales.orders;

@@ -1,0 +1,1 @@
+SELECT :daay AS day, :item AS item

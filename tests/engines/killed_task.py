@@ -1,0 +1,44 @@
+"""Runs one operator as Airflow's task process does: SIGTERM calls on_kill in a handler and raises nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import airflow.sdk
+
+
+def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, Any]]) -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+
+    def get_connection(conn_id: str) -> SimpleNamespace:
+        fields = {
+            "conn_type": "",
+            "host": None,
+            "login": None,
+            "password": None,
+            "extra_dejson": {},
+            **connections[conn_id],
+        }
+        return SimpleNamespace(**fields)
+
+    airflow.sdk.BaseHook.get_connection = get_connection  # type: ignore[method-assign,assignment]
+    if kind == "sql":
+        from forebay.operators.sql import SqlOperator as Operator
+    else:
+        from forebay.operators.spark import SparkOperator as Operator  # type: ignore[assignment]
+    operator = Operator(task_id="t", **arguments)
+    signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    moment = datetime(2020, 1, 2, tzinfo=UTC)
+    run = SimpleNamespace(run_id="r", start_date=moment, logical_date=None, run_after=moment)
+    print("READY", flush=True)
+    print("RESULT", json.dumps(operator.execute({"dag_run": run, "params": {}})), flush=True)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(*json.loads(sys.argv[1]))

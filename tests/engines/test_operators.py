@@ -1,0 +1,125 @@
+"""Operators in a process of their own: they do the work, and stop it when Airflow kills the task."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from forebay.lake.connection import CatalogConfig
+from forebay.lake.tables import load
+
+ENDLESS = (
+    "SELECT sum(a.n * b.n) AS s FROM UNNEST(sequence(1, 9999999)) a(n), UNNEST(sequence(1, 9999999)) b(n)"
+)
+Start = Callable[[str, dict[str, Any]], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(config: CatalogConfig) -> Start:
+    connections: dict[str, dict[str, Any]] = {
+        "lake_catalog": {
+            "host": config.uri,
+            "login": config.access_key,
+            "password": config.secret_key,
+            "extra_dejson": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint},
+        },
+        "lake_sql": {
+            "conn_type": "duckdb",
+            "extra_dejson": {"catalog": "lake_catalog", "memory_limit": "500MB", "threads": 1},
+        },
+        "lake_spark": {
+            "host": "local[1]",
+            "extra_dejson": {"catalog": "lake_catalog", "driver_memory": "700m"},
+        },
+    }
+
+    def run(kind: str, arguments: dict[str, Any]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("killed_task.py")),
+                json.dumps([kind, arguments, connections]),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return run
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(seen))
+
+
+def test_sql_operator_writes_and_reports(start: Start, config: CatalogConfig, namespace: str) -> None:
+    arguments = {
+        "conn_id": "lake_sql",
+        "sql": "SELECT :day AS day, :run_id AS run, :logical_date AS due",
+        "table": f"{namespace}.t",
+        "parameters": {"day": {"type": "date", "default": "yesterday"}},
+    }
+    out, _ = start("sql", arguments).communicate(timeout=60)
+    result = json.loads(out.split("RESULT ", 1)[1])["tables"][f"{namespace}.t"]
+    assert (result["rows"], result["inserted"]) == (1, 1)
+    assert f"{namespace}.t: 1 rows (overwrite: 1 inserted), created, snapshot {result['snapshot_id']}" in out
+    table = load(config, f"{namespace}.t")
+    assert table is not None
+    assert str(table.scan().to_arrow()["day"][0]) == "2020-01-01"
+
+
+def test_killed_sql_stops_at_once(start: Start, config: CatalogConfig, namespace: str) -> None:
+    process = start("sql", {"conn_id": "lake_sql", "sql": ENDLESS, "table": f"{namespace}.t"})
+    wait_for(process, "READY")
+    time.sleep(3)
+    assert process.poll() is None
+    killed = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=5)
+    assert time.monotonic() - killed < 5
+    assert "Cancelled" in out
+    assert load(config, f"{namespace}.t") is None
+
+
+needs_spark = pytest.mark.skipif(
+    not os.environ.get("FOREBAY_JARS"), reason="FOREBAY_JARS names no folder of jars"
+)
+
+
+@needs_spark
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGKILL]], ids=["sigterm", "sigkill"])
+def test_killed_spark_leaves_no_process(start: Start, tmp_path: Path, signals: list[signal.Signals]) -> None:
+    application = tmp_path / "forever.py"
+    # The program shrugs SIGTERM off, as one stuck in native code would.
+    application.write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('RUNNING', flush=True)\ntime.sleep(600)\n"
+    )
+    process = start("spark", {"application": str(application)})
+    wait_for(process, "RUNNING")
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 3
+    assert all("cr3t" not in " ".join(one.cmdline()) for one in family)
+    killed = time.monotonic()
+    for one in signals:
+        process.send_signal(one)
+    _gone, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert time.monotonic() - killed < 5.5
+    process.wait(5)
+    if process.stdout is not None:
+        process.stdout.close()
