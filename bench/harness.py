@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from forebay.stack import health, lifecycle, supervisor
+from forebay.stack import health, lifecycle
 from forebay.stack.airflow_api import AirflowApi
 from forebay.stack.layout import Stack
 
@@ -76,7 +76,6 @@ def _time(text: str) -> float:
 def wait_for_dags(stack: Stack, count: int, seconds: float = 90) -> float:
     """Waits until Airflow has stored `count` dags; returns the seconds that took."""
     import psycopg2
-
     from forebay.stack.services import database_url
 
     began = time.monotonic()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness import LOADER, Row, folder, median, run_once, running, say, wait_for_dags, write
-
 from forebay.stack.airflow_api import AirflowApi
+from harness import LOADER, Row, folder, median, run_once, running, say, wait_for_dags, write
 
 RUNS = 20
 

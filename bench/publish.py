@@ -8,10 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from harness import LOADER, Row, folder, median, run_once, running, say, wait_for_dags, write
-
 from forebay.stack import supervisor
 from forebay.stack.airflow_api import AirflowApi
+from harness import LOADER, Row, folder, median, run_once, running, say, wait_for_dags, write
 
 JOBS, TASKS, RUNS = 1000, 5, 9
 DAG_FACTORY = "dag-factory==1.1.0"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from harness import Row, folder, median, running, say
-
 from forebay.stack import health, lifecycle
+from harness import Row, folder, median, running, say
 
 
 def measure(rounds: int) -> list[Row]:

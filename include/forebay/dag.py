@@ -73,7 +73,7 @@ def build_dag(job: LoadedJob) -> DAG:
     try:
         dag = _dag(job)
         _add_tasks(dag, job)
-        dag.validate()
+        dag.validate()  # type: ignore[no-untyped-call]
     except JobSpecError:
         raise
     except (ForebayError, ValueError, TypeError) as error:
@@ -158,7 +158,8 @@ def _param(parameter: Parameter) -> Param:
 
 
 def _deadlines(job: LoadedJob) -> list[Any]:
-    from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
+    from airflow.sdk.definitions.callback import SyncCallback
+    from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
     from forebay.operators.notify import deadline_missed
 

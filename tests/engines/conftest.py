@@ -9,9 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,8 @@ from pathlib import Path
 import pytest
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
+from forebay.lake.tables import list_namespaces
+from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
 
 KEY, SECRET = "forebay-tests", "s3cr3t'with-quote"
 
@@ -103,11 +102,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
 
 
 def _wait(config: CatalogConfig, process: subprocess.Popen[bytes], log: Path) -> None:
-    form = {"grant_type": "client_credentials", "client_id": KEY, "client_secret": SECRET, "scope": "catalog"}
+    # Tokens are given out before the warehouse is there, so a listing is what counts.
     for _ in range(300):
         assert process.poll() is None, log.read_text()
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(config.token_uri, urllib.parse.urlencode(form).encode(), timeout=2).close()
+        with contextlib.suppress(OSError, RESTError, OAuthError, NoSuchNamespaceError):
+            list_namespaces(config)
             return
         time.sleep(0.1)
     raise AssertionError(log.read_text())

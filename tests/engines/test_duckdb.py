@@ -16,7 +16,10 @@ from forebay.errors import ForebayError
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.tables import TableDefinition, figures, list_namespaces, list_tables, load
 
-DAYS = "SELECT DATE '2020-01-01' + (range::INT % 3) AS day, 'c' || (range % 2) AS carrier, range AS n FROM range(9)"
+DAYS = (
+    "SELECT DATE '2020-01-01' + (range::INT % 3) AS day, 'c' || (range % 2) AS carrier, range AS n "
+    "FROM range(9)"
+)
 
 
 @pytest.fixture
@@ -71,8 +74,9 @@ def test_create_with_layout(config: CatalogConfig, engine: DuckDBEngine, namespa
 def test_every_partition_transform(engine: DuckDBEngine, namespace: str, partition: str) -> None:
     made = TableDefinition(f"{namespace}.t", (partition,))
     select = (
-        "SELECT TIMESTAMP '2019-12-31 23:00:00' + INTERVAL (range) HOUR AS ts, 'k' || range AS s, range - 10 AS n, "
-        "range % 2 = 0 AS b, CASE WHEN range % 5 = 0 THEN NULL ELSE DATE '2020-01-01' + range::INT END AS d FROM range(40)"
+        "SELECT TIMESTAMP '2019-12-31 23:00:00' + INTERVAL (range) HOUR AS ts, 'k' || range AS s, "
+        "range - 10 AS n, range % 2 = 0 AS b, "
+        "CASE WHEN range % 5 > 0 THEN DATE '2020-01-01' + range::INT END AS d FROM range(40)"
     )
     engine.write(select, made)
     engine.write(select, made, "overwrite_partitions")
@@ -128,8 +132,8 @@ def test_merge(engine: DuckDBEngine, config: CatalogConfig, table: TableDefiniti
         "SELECT range AS k, 'v' || range AS v, true AS kept FROM range(5)", table, "merge", key
     )
     assert (first.created, first.inserted) == (True, 5)
-    second = engine.write("SELECT k, CASE k WHEN 1 THEN 'new' ELSE 'v' || k END AS v FROM (SELECT unnest([1, 2, 9]) k)",
-                          table, "merge", key)  # fmt: skip
+    some = "SELECT k, CASE k WHEN 1 THEN 'new' ELSE 'v' || k END AS v FROM (SELECT unnest([1, 2, 9]) k)"
+    second = engine.write(some, table, "merge", key)
     assert (second.updated, second.inserted, second.rows) == (1, 1, 6)
     assert rows(engine, table)[1:3] == [(1, "new", True), (2, "v2", True)]
     assert rows(engine, table)[-1] == (9, "v9", None)

@@ -17,8 +17,10 @@ import pytest
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import load
 
+# Short sequences: DuckDB folds them while it plans, and planning cannot be interrupted.
 ENDLESS = (
-    "SELECT sum(a.n * b.n) AS s FROM UNNEST(sequence(1, 9999999)) a(n), UNNEST(sequence(1, 9999999)) b(n)"
+    "WITH s AS (SELECT n FROM UNNEST(sequence(1, 50000)) t(n)) "
+    "SELECT sum(a.n * b.n + c.n) AS s FROM s a, s b, s c"
 )
 Start = Callable[[str, dict[str, Any]], "subprocess.Popen[str]"]
 
@@ -107,7 +109,8 @@ def test_killed_spark_leaves_no_process(start: Start, tmp_path: Path, signals: l
     application = tmp_path / "forever.py"
     # The program shrugs SIGTERM off, as one stuck in native code would.
     application.write_text(
-        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('RUNNING', flush=True)\ntime.sleep(600)\n"
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('RUNNING', flush=True)\ntime.sleep(600)\n"
     )
     process = start("spark", {"application": str(application)})
     wait_for(process, "RUNNING")

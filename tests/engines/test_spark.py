@@ -43,7 +43,8 @@ def test_program(config: CatalogConfig, namespace: str, tmp_path: Path) -> None:
     assert not any(config.secret_key in line for line in lines)
     assert "***" in lines
     program.write_text(
-        f"from pyspark.sql import SparkSession as S\nS.builder.getOrCreate().sql('DELETE FROM {namespace}.t WHERE id < 4')\n"
+        "from pyspark.sql import SparkSession as S\n"
+        f"S.builder.getOrCreate().sql('DELETE FROM {namespace}.t WHERE id < 4')\n"
     )
     (result,) = engine.run(str(program), writes=[f"{namespace}.t"], log=lines.append)
     assert (result.rows, result.deleted - result.inserted) == (6, 4)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from forebay.check import check, report
-from forebay.check.sql import SqlText, source_of
+from forebay.check.sql import source_of
 from forebay.cli.check import command
 from forebay.project import Project
 
@@ -64,17 +64,6 @@ def test_sql_inside_yaml_begins_at_its_own_place(root: Path, yaml: str, line: in
     (root / "dags/sales/a.yaml").write_text(text)
     source = source_of(Project(root).load_job("sales", "a"), 0)
     assert (source.line_offset + 1, source.column_offset + 1) == (line, column)
-
-
-def test_many_sql_texts_give_the_same_result_in_processes(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from forebay.check import sql
-
-    texts = [SqlText("x.sql", f"SELECT {number} AS one FROM a.b WHERE c = :d") for number in range(20)]
-    one_by_one = sql._examine_all(texts)
-    monkeypatch.setattr(sql, "POOL_FROM", 1)
-    assert sql._examine_all(texts) == one_by_one
 
 
 def test_a_terminal_is_not_commanded_by_a_file(root: Path) -> None:

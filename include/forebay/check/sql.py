@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 from forebay.errors import Mistake, suggestion
 from forebay.project import LoadedJob
 from forebay.rules import unknown_value, value_names
 from forebay.tasks.sql import Task
 
-# Below this many texts a pool of processes costs more than it saves.
-POOL_FROM = 400
 MAX_BYTES = 1_000_000
 
 
@@ -91,26 +87,11 @@ def mistakes(jobs: Iterable[LoadedJob]) -> Iterator[Mistake]:
                 yield job.document.mistake(
                     ("tasks", index, "file"), f"{task.file} cannot be read: {error.strerror}"
                 )
-    texts = list(dict.fromkeys(source for _, _, source in tasks))
-    for (job, index, source), found in _pairs(tasks, dict(zip(texts, _examine_all(texts), strict=True))):
-        yield from _task_mistakes(job, index, source, found)
-
-
-def _pairs(
-    tasks: Sequence[tuple[LoadedJob, int, SqlText]], found: dict[SqlText, Examined]
-) -> Iterator[tuple[tuple[LoadedJob, int, SqlText], Examined]]:
-    for each in tasks:
-        yield each, found[each[2]]
-
-
-def _examine_all(texts: Sequence[SqlText]) -> list[Examined]:
-    workers = min(os.cpu_count() or 1, 8)
-    if len(texts) < POOL_FROM or workers == 1:
-        return [examine(text) for text in texts]
-    import forebay.sqltext  # noqa: F401  (imported once here, inherited by the forked workers)
-
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        return list(pool.map(examine, texts, chunksize=50))
+    examined: dict[SqlText, Examined] = {}
+    for job, index, source in tasks:
+        if source not in examined:
+            examined[source] = examine(source)
+        yield from _task_mistakes(job, index, source, examined[source])
 
 
 def _task_mistakes(job: LoadedJob, index: int, source: SqlText, found: Examined) -> Iterator[Mistake]:

@@ -14,7 +14,9 @@ from forebay.stack.services import SERVICES
 
 @click.command("logs")
 @click.argument("service", required=False)
-@click.option("--lines", "-n", default=40, show_default=True, type=click.IntRange(0), help="How many lines to show.")
+@click.option(
+    "--lines", "-n", default=40, show_default=True, type=click.IntRange(0), help="How many lines to show."
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines as they come.")
 def command(service: str | None, lines: int, follow: bool) -> None:
     """Show the end of a service's log, or of all of them.

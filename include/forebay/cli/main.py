@@ -36,9 +36,9 @@ class Commands(click.Group):
         except click.UsageError as error:
             from forebay.errors import suggestion
 
-            if args and self.get_command(ctx, args[0]) is None:
-                error.message += suggestion(args[0], self.list_commands(ctx), "Commands")
-            raise
+            raise click.UsageError(
+                error.message + suggestion(args[0], self.list_commands(ctx), "Commands"), ctx
+            ) from None
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

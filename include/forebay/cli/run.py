@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, *, quiet: bool = False) ->
     tables: dict[str, Any] = {}
     tasks: dict[tuple[str, int], Json] = {}
     started = time.monotonic()
-    tty = click.get_text_stream("stderr").isatty() and not quiet
+    tty = sys.stderr.isatty() and not quiet
     run: Json = {}
     for current, instances in api.follow(dag_id, run_id):
         run = current

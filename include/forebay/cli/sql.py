@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import IO
 
 import click
 
@@ -18,7 +19,7 @@ from forebay.errors import ForebayError, JobSpecError
     "--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Most rows to show."
 )
 @output_option
-def command(text: str | None, file: click.utils.LazyFile | None, limit: int, output: str) -> None:
+def command(text: str | None, file: IO[str] | None, limit: int, output: str) -> None:
     """Run one SELECT in Trino's dialect on the lake and show its rows. It only reads.
 
     \b
@@ -28,7 +29,7 @@ def command(text: str | None, file: click.utils.LazyFile | None, limit: int, out
     """
     if (text is None) == (file is None):
         raise click.UsageError("give the SQL as an argument or with --file, one of them")
-    sql = text if text is not None else str(file.read()) if file is not None else ""
+    sql = text if text is not None else file.read() if file is not None else ""
     from forebay import sqltext
     from forebay.engines.duckdb import DuckDBEngine
 

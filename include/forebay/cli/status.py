@@ -27,7 +27,8 @@ def command(output: str) -> None:
         print_json({"healthy": well, "url": ours.url("airflow"), "services": [s.as_dict() for s in services]})
     else:
         rows = [
-            [s.name, s.state, str(s.port or "-"), str(s.pid or "-"), human_bytes(s.memory), s.health] for s in services
+            [s.name, s.state, str(s.port or "-"), str(s.pid or "-"), human_bytes(s.memory), s.health]
+            for s in services
         ]
         print_table(["service", "state", "port", "pid", "memory", "health"], rows, right=(2, 3, 4))
         total = sum(s.memory for s in services)

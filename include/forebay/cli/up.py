@@ -11,8 +11,16 @@ from forebay.stack import lifecycle
 
 
 @click.command("up")
-@click.option("--port", "ports", multiple=True, metavar="NAME=N", help="Move a port: airflow, s3 or catalog. Remembered.")
-@click.option("--free-ports", is_flag=True, help="Replace every port that is in use by a free one. Remembered.")
+@click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="NAME=N",
+    help="Move a port: airflow, s3 or catalog. Remembered.",
+)
+@click.option(
+    "--free-ports", is_flag=True, help="Replace every port that is in use by a free one. Remembered."
+)
 def command(ports: tuple[str, ...], free_ports: bool) -> None:
     """Start the embedded stack: object store, Iceberg catalog, Airflow and its database.
 
@@ -30,7 +38,9 @@ def command(ports: tuple[str, ...], free_ports: bool) -> None:
     for text in ports:
         name, _, number = text.partition("=")
         if not number.isdigit() or not 1024 <= int(number) <= 65535:
-            raise click.BadParameter(f"{text!r} is not NAME=N with N from 1024 to 65535, such as airflow=8090")
+            raise click.BadParameter(
+                f"{text!r} is not NAME=N with N from 1024 to 65535, such as airflow=8090"
+            )
         moved[name] = int(number)
     started = lifecycle.up(ours, progress, ports=moved, free_ports=free_ports)
     if started:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.types import IcebergType
 
-# Unsigned and huge integers become bigint because Trino's sum and count are; too large a value fails the cast.
+# Unsigned and huge integers become bigint as Trino's sum and count are; a value too large fails the cast.
 _SIMPLE = {
     "boolean": "boolean",
     **dict.fromkeys(("tinyint", "smallint", "integer", "utinyint", "usmallint"), "int"),

@@ -147,8 +147,8 @@ class DuckDBEngine:
         text = self.config.redact(str(error)).strip()
         if isinstance(error, duckdb.OutOfMemoryException):
             text += (
-                f"\nThe query needed more than memory_limit ({self._memory_limit}). Raise memory_limit in the "
-                "extra of the SQL connection, or select less."
+                f"\nThe query needed more than memory_limit ({self._memory_limit}). Raise memory_limit in "
+                "the extra of the SQL connection, or select less."
             )
         return text
 

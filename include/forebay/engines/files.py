@@ -47,7 +47,8 @@ class S3Access:
         key, secret, endpoint, region = ("'" + text.replace("'", "''") + "'" for text in texts)
         return [
             f"CREATE SECRET lake_files_{number} (TYPE s3, KEY_ID {key}, SECRET {secret}, "
-            f"ENDPOINT {endpoint}, REGION {region}, USE_SSL {'false' if scheme == 'http' else 'true'}, URL_STYLE 'path', "
+            f"ENDPOINT {endpoint}, REGION {region}, "
+            f"USE_SSL {'false' if scheme == 'http' else 'true'}, URL_STYLE 'path', "
             f"SCOPE 's3://{bucket.replace(chr(39), '')}/')"
             for number, bucket in enumerate(buckets)
         ]

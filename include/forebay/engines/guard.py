@@ -1,7 +1,7 @@
 """Keeps a program's whole process group on a leash: `python -I -S guard.py PARENT FOLDER program …`.
 
-It ends with the program's code and removes the program's FOLDER. SIGTERM, or the death of PARENT, ends the
-group: by SIGTERM at once, by SIGKILL 3 s later. A killed task thus leaves no JVM, no Python and no file of it.
+It ends with the program's code and removes the program's FOLDER. SIGTERM, or the death of PARENT, ends
+the group: by SIGTERM at once, by SIGKILL 3 s later. A killed task thus leaves no JVM, no Python, no file.
 """
 
 import contextlib

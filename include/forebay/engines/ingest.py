@@ -264,8 +264,8 @@ class Ingest:
             path = Path(one.path)
             if not path.exists() or (path.stat().st_size, path.stat().st_mtime) != (one.size, one.modified):
                 raise EngineError(
-                    f"{one.name} changed while it was read, so nothing of it was landed. Write files under another "
-                    "name (ending .part) and rename them when they are complete; then run the task again."
+                    f"{one.name} changed while it was read, so nothing of it was landed. Write files "
+                    "under another name (ending .part) and rename them when complete; then run the task again."
                 )
 
     def _explain(self, error: Exception, batch: Sequence[Found], csv: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def connect(
             "SET allow_unsigned_extensions = false",
             f"SET allowed_directories = [{allowed}]",
             "SET enable_external_access = false",
-            # The iceberg extension reaches the catalog by other means: only http(s) addresses in SQL are lost.
+            # The iceberg extension reaches the catalog by other means: only http addresses in SQL are lost.
             "SET disabled_filesystems = 'HTTPFileSystem'",
             "SET enable_progress_bar = false",
             "SET lock_configuration = true",

@@ -1,4 +1,4 @@
-"""Make written data files part of a table: one commit, one snapshot, repeated when another writer was faster."""
+"""Make written data files part of a table: one commit, one snapshot, repeated after a conflict."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Draft:
     ) -> tuple[Table, int]:
         """Commit the files and give the table and the number of rows the commit took out.
 
-        `replace` says what they stand in for: "partitions" are those the files lie in, "files" those of `paths`.
+        `replace` says what they replace: "partitions" those the files lie in, "files" those of `paths`.
         Raises Conflict where the caller must compute anew (replaced files are gone, the schema changed).
         """
         taken = 0
@@ -110,13 +110,14 @@ class Draft:
                 return self._transaction.commit_transaction(), taken
             except Exception as error:
                 if not is_conflict(error):
+                    said = self._config.redact(str(error))
                     raise LakeError(
-                        f"{self.definition.name}: the catalog refused the commit: {self._config.redact(str(error))}"
+                        f"{self.definition.name}: the catalog refused the commit: {said}"
                     ) from error
                 last = error
         raise Conflict(
-            f"{self.definition.name}: {ATTEMPTS} commits in a row met another writer. Run the task again when the "
-            f"other writer is done. Last answer: {self._config.redact(str(last))}"
+            f"{self.definition.name}: {ATTEMPTS} commits in a row met another writer. Run the task again "
+            f"when the other writer is done. Last answer: {self._config.redact(str(last))}"
         ) from last
 
     def _stage(
@@ -150,8 +151,8 @@ class Draft:
         spec_id = self._transaction.table_metadata.default_spec_id
         if any(data_file.spec_id != spec_id for data_file in live):
             raise LakeError(
-                f"{self.definition.name}: overwrite_partitions needs all files in today's partitioning, and older "
-                "files have another. Write the table once with mode: overwrite."
+                f"{self.definition.name}: overwrite_partitions needs all files in today's partitioning, and "
+                "older files have another. Write the table once with mode: overwrite."
             )
         partitions = {data_file.partition for data_file in files}
         return [data_file for data_file in live if data_file.partition in partitions]

@@ -69,7 +69,7 @@ class CatalogConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> CatalogConfig:
-        """From FOREBAY_CATALOG_URI, FOREBAY_S3_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and optional ones)."""
+        """From FOREBAY_CATALOG_URI, FOREBAY_S3_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
         env = os.environ if environ is None else environ
         return cls.from_connection(
             env.get("FOREBAY_CATALOG_URI"),
@@ -91,7 +91,7 @@ class CatalogConfig:
         return _pyiceberg(self, os.getpid())
 
     def duckdb_statements(self) -> list[str]:
-        """What a DuckDB connection runs to have the catalog attached as `lake`. Holds the secret: never log it."""
+        """What DuckDB runs to have the catalog attached as `lake`. Holds the secret: never log it."""
         endpoint = self.s3_endpoint.partition("://")
         tls = "true" if endpoint[0] == "https" else "false"
         style = "path" if self.path_style else "vhost"
@@ -106,7 +106,7 @@ class CatalogConfig:
         ]
 
     def spark_conf(self) -> dict[str, str]:
-        """Spark settings that make this catalog `lake` and the default one. Holds the secret: never log it."""
+        """Spark settings that make this catalog `lake` and the default. Holds the secret: never log it."""
         prefix = f"spark.sql.catalog.{CATALOG}"
         return {
             "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",

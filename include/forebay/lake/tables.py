@@ -75,8 +75,8 @@ def partition_spec(schema: Schema, definition: TableDefinition) -> PartitionSpec
     for number, text in enumerate(definition.partitioned_by):
         if not (match := _PARTITION.fullmatch(text)):
             raise LakeError(
-                f"{definition.name}: partitioned_by: cannot read {text!r}. Write a column, year(c), month(c), "
-                "day(c), hour(c), bucket(16, c) or truncate(4, c)."
+                f"{definition.name}: partitioned_by: cannot read {text!r}. Write a column, year(c), "
+                "month(c), day(c), hour(c), bucket(16, c) or truncate(4, c)."
             )
         column = match["column"] or match["of"] or match["identity"]
         kind = (match["unary"] or match["sized"] or "identity").lower()

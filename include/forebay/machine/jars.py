@@ -125,7 +125,9 @@ def maven_mirror() -> Mirror | None:
             try:
                 tree = ElementTree.parse(settings)
             except ElementTree.ParseError as error:
-                raise JarError(f"{settings}: not readable as XML ({error}). Mend it and try again.") from error
+                raise JarError(
+                    f"{settings}: not readable as XML ({error}). Mend it and try again."
+                ) from error
             mirror = _mirror_of_central(tree)
             if mirror is not None:
                 return mirror
@@ -144,7 +146,9 @@ def _mirror_of_central(tree: ElementTree.ElementTree[ElementTree.Element]) -> Mi
         server = servers.get(mirror.findtext("id", ""))
         if server is None:
             return Mirror(url)
-        return Mirror(url, _expanded(server.findtext("username", "")), _expanded(server.findtext("password", "")))
+        return Mirror(
+            url, _expanded(server.findtext("username", "")), _expanded(server.findtext("password", ""))
+        )
     return None
 
 
@@ -172,5 +176,3 @@ def _ivy_settings(mirror: Mirror, work: Path) -> Path:
         "</resolvers></ivysettings>"
     )
     return path
-
-

@@ -48,7 +48,9 @@ def require() -> Path:
 def release(java_home: Path) -> int | None:
     """Feature release of a Java home, such as 17; None where it does not run."""
     try:
-        run = subprocess.run([java_home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=30)
+        run = subprocess.run(
+            [java_home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r'version "(\d+)', run.stderr)

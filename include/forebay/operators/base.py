@@ -55,7 +55,7 @@ class ForebayOperator(BaseOperator):
         }
 
     def values(self, context: Context) -> dict[str, Any]:
-        """The job's parameters, typed, and what is known of the run. `today` is the day the run began, in UTC."""
+        """The job's parameters, typed, and the run's values. `today` is the day the run began, in UTC."""
         from forebay.spec.parameters import Parameter
 
         run: Any = context["dag_run"]

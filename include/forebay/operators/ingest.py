@@ -25,7 +25,8 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
         IngestOperator, task, job,
         files=list(task.files), table=task.table, format=task.format, csv=task.options.csv.model_dump(),
         columns=dict(task.columns), layout=layout(task), root=str(job.workspace.root),
-        conn_id=task.conn_id or connections.files, sql_conn_id=connections.sql, **ForebayOperator.settings(job),
+        conn_id=task.conn_id or connections.files, sql_conn_id=connections.sql,
+        **ForebayOperator.settings(job),
     )  # fmt: skip
 
 

@@ -60,5 +60,4 @@ def make(operator: type[BaseOperator], task: BaseTask, job: LoadedJob, **own: An
         items = XComArg(dag.get_task(task.for_each.task))
     else:
         items = list(task.for_each.inputs or ())
-    mapped = operator.partial(**arguments).expand(item=items)
-    return mapped  # type: ignore[return-value]  # a mapped operator takes an operator's place in a dag
+    return operator.partial(**arguments).expand(item=items)  # type: ignore[return-value]  # a mapped operator takes an operator's place in a dag

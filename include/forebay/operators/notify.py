@@ -34,7 +34,9 @@ def notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise NotifierError(f"notifier '{path}' cannot be imported ({error}). Is its provider installed?") from error
+        raise NotifierError(
+            f"notifier '{path}' cannot be imported ({error}). Is its provider installed?"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
         raise NotifierError(f"'{path}' is no Airflow notifier (a subclass of airflow.sdk.BaseNotifier).")
     try:
@@ -52,13 +54,25 @@ def callbacks(notifications: Notifications, start: str | None) -> dict[str, list
     if start:
         events[start] = notifications.on_start
         events["on_retry_callback"] = notifications.on_retry
-    return {event: [notifier(*described(one)) for one in wanted] for event, wanted in events.items() if wanted}
+    return {
+        event: [notifier(*described(one)) for one in wanted] for event, wanted in events.items() if wanted
+    }
 
 
-def deadline_missed(context: dict[str, Any] | None = None, *, path: str, arguments: dict[str, Any], **_: object) -> None:
+def deadline_missed(
+    context: dict[str, Any] | None = None, *, path: str, arguments: dict[str, Any], **_: object
+) -> None:
     """Tells people that a run missed its deadline: what Airflow's deadline alert calls, on the executor."""
     if path == SMTP and "subject" not in arguments:
         run = (context or {}).get("dag_run", {})
-        name = f"{run.get('dag_id', 'a job')} {run.get('dag_run_id', '')}".strip() if isinstance(run, dict) else str(run)
-        arguments = {**arguments, "subject": f"Deadline missed: {name}", "html_content": f"{name} is still running."}
+        name = (
+            f"{run.get('dag_id', 'a job')} {run.get('dag_run_id', '')}".strip()
+            if isinstance(run, dict)
+            else str(run)
+        )
+        arguments = {
+            **arguments,
+            "subject": f"Deadline missed: {name}",
+            "html_content": f"{name} is still running.",
+        }
     notifier(path, arguments).notify(context or {})  # type: ignore[arg-type]

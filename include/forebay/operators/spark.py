@@ -22,8 +22,8 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
     """The operator of a `spark` task."""
     return make(
         SparkOperator, task, job,
-        application=str(job.spark_path(task.application)), arguments=list(task.arguments), writes=list(task.writes),
-        conf=dict(task.conf), driver_memory=task.driver_memory,
+        application=str(job.spark_path(task.application)), arguments=list(task.arguments),
+        writes=list(task.writes), conf=dict(task.conf), driver_memory=task.driver_memory,
         conn_id=task.conn_id or job.workspace.spec.connections.spark, **ForebayOperator.settings(job),
     )  # fmt: skip
 

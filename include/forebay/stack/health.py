@@ -36,7 +36,7 @@ class ServiceStatus:
 def status(stack: Stack) -> list[ServiceStatus]:
     """Every service with its port, memory and health."""
     states = supervisor.processes(stack)
-    bad = unhealthy(stack) if states else {name: "not running" for name in SERVICES}
+    bad = unhealthy(stack) if states else dict.fromkeys(SERVICES, "not running")
     result = []
     for service in services(stack):
         process = states.get(service.name)
@@ -93,7 +93,9 @@ def _store(client: httpx.Client, stack: Stack) -> str | None:
         if token.is_error:
             return f"the catalog refused our key (HTTP {token.status_code})"
         header = {"authorization": f"Bearer {token.json()['access_token']}"}
-        answer = client.get(f"{stack.url('catalog')}/v1/config", params={"warehouse": "warehouse"}, headers=header)
+        answer = client.get(
+            f"{stack.url('catalog')}/v1/config", params={"warehouse": "warehouse"}, headers=header
+        )
         if answer.is_error:
             return f"the catalog does not know its warehouse (HTTP {answer.status_code})"
         client.get(stack.url("s3"))

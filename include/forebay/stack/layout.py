@@ -112,7 +112,8 @@ class Stack:
             lines = [f"port {ports[name]} ({name}) is in use by {port_holder(ports[name])}" for name in taken]
             example = f"--port {taken[0]}={free_port(chosen)}"
             raise StackError(
-                "; ".join(lines) + f". Stop what uses it, or move ours: forebay up {example} (or --free-ports)."
+                "; ".join(lines)
+                + f". Stop what uses it, or move ours: forebay up {example} (or --free-ports)."
             )
         for name in taken:
             ports[name] = free_port(chosen)
@@ -186,7 +187,9 @@ def _read_json(path: Path) -> dict[str, object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise StackError(f"{path}: cannot be read ({error}). Restore it, or remove it to have it made anew.") from error
+        raise StackError(
+            f"{path}: cannot be read ({error}). Restore it, or remove it to have it made anew."
+        ) from error
     if not isinstance(data, dict):
         raise StackError(f"{path}: not a JSON object. Restore it, or remove it to have it made anew.")
     return data

@@ -20,14 +20,23 @@ from forebay.stack import health, supervisor
 from forebay.stack.airflow_api import AirflowApi
 from forebay.stack.connections import connections
 from forebay.stack.layout import Stack, StackError, write_private
-from forebay.stack.services import AIRFLOW, FOUNDATION, SERVICES, environment, postgres_program, write_configuration
+from forebay.stack.services import (
+    AIRFLOW,
+    FOUNDATION,
+    SERVICES,
+    environment,
+    postgres_program,
+    write_configuration,
+)
 
 Progress = Callable[[str], None]
 
 _FREE_DISK = 1 << 30
 
 
-def up(stack: Stack, progress: Progress, *, ports: dict[str, int] | None = None, free_ports: bool = False) -> bool:
+def up(
+    stack: Stack, progress: Progress, *, ports: dict[str, int] | None = None, free_ports: bool = False
+) -> bool:
     """Starts the stack, or what of it is not running; False when all of it was up already.
 
     Returns when every service is healthy. Raises StackError with what is wrong and what to do.
@@ -115,7 +124,9 @@ def _only_one(stack: Stack) -> Iterator[None]:
         stack.state.chmod(0o700)
         file = (stack.state / "lock").open("a+")
     except OSError as error:
-        raise StackError(f"{stack.state}: cannot be written ({error.strerror}). Free disk space or fix its owner.") from error
+        raise StackError(
+            f"{stack.state}: cannot be written ({error.strerror}). Free disk space or fix its owner."
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,9 +160,19 @@ def _initialise_database(stack: Stack, progress: Progress) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     password = stack.state / "postgres.password"
     write_private(password, stack.secrets["postgres_password"])
-    options = ("-U", "airflow", "--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8")
+    options = (
+        "-U",
+        "airflow",
+        "--auth=scram-sha-256",
+        f"--pwfile={password}",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+    )
     run = subprocess.run(
-        [*postgres_program("initdb"), *options, "-D", str(fresh)], capture_output=True, text=True, cwd=stack.state
+        [*postgres_program("initdb"), *options, "-D", str(fresh)],
+        capture_output=True,
+        text=True,
+        cwd=stack.state,
     )
     password.unlink()
     if run.returncode:
@@ -189,7 +210,7 @@ def _wait(stack: Stack, names: tuple[str, ...], seconds: float) -> None:
         states = supervisor.processes(stack)
         failed = [name for name in waiting if name in states and states[name].state == "FATAL"]
         if failed or time.monotonic() > deadline:
-            name = (failed or waiting)[0]
+            name = next(iter(failed or waiting))
             tail = health.log_tail(stack, name, 15)
             raise StackError(
                 f"{name} did not start ({waiting[name]}). End of its log:\n{tail}\n"
@@ -212,5 +233,3 @@ def _make_connections(stack: Stack, progress: Progress) -> None:
     with AirflowApi.of_stack(stack) as api:
         api.put_connections(wanted)
     done.write_text(fingerprint)
-
-

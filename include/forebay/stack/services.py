@@ -142,7 +142,9 @@ def environment(stack: Stack, inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(stack.root / "include"), str(Path(__file__).parents[2])])),
+        "PYTHONPATH": os.pathsep.join(
+            dict.fromkeys([str(stack.root / "include"), str(Path(__file__).parents[2])])
+        ),
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,

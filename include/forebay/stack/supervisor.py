@@ -10,12 +10,13 @@ import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from forebay.stack.layout import Stack, StackError
-from forebay.stack.services import STATE_VARIABLE, program
+from forebay.stack.services import FOUNDATION, STATE_VARIABLE, program
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ def processes(stack: Stack) -> dict[str, Process]:
     with _server(stack) as server:
         return {
             str(info["name"]): Process(
-                str(info["name"]), str(info["statename"]), int(info["pid"]), float(info["start"]), str(info["description"])
+                str(info["name"]),
+                str(info["statename"]),
+                int(info["pid"]),
+                float(info["start"]),
+                str(info["description"]),
             )
             for info in server.supervisor.getAllProcessInfo()
         }
@@ -84,9 +89,17 @@ def stop(stack: Stack) -> None:
     if running(stack):
         with _server(stack) as server:
             pid = server.supervisor.getPID()
-            for name in reversed(list(processes(stack))):
+            # Airflow first: it still writes to the database while it ends.
+            names = [name for name in processes(stack) if name not in FOUNDATION]
+            for name in names:
                 with contextlib.suppress(xmlrpc.client.Fault):
                     server.supervisor.stopProcess(name, False)
+            deadline = time.monotonic() + 12
+            while (
+                any(processes(stack)[name].state == "STOPPING" for name in names)
+                and time.monotonic() < deadline
+            ):
+                time.sleep(0.05)
             server.supervisor.shutdown()
         with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
             psutil.Process(int(pid)).wait(25)
@@ -119,7 +132,8 @@ def kill_leftovers(stack: Stack) -> None:
 
 
 @contextlib.contextmanager
-def _server(stack: Stack) -> Iterator[xmlrpc.client.ServerProxy]:
+def _server(stack: Stack) -> Iterator[Any]:
+    # XML-RPC has no types: what it answers is described at http://supervisord.org/api.html.
     transport = SupervisorTransport(None, None, f"unix://{stack.supervisor_socket}")
     with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
         yield server
