@@ -235,6 +235,8 @@ ROWS: list[tuple[str, Any]] = [
     (f"count(x) {AGG}", 2),
     (f"count(DISTINCT x) {AGG}", 2),
     (f"count_if(y > 1) {AGG}", 2),
+    ("count_if(x) FROM (VALUES cast(null AS boolean)) t(x)", 0),
+    (f"count_if(y > 1) FILTER (WHERE y > 2) {AGG}", 1),
     (f"array_agg(x ORDER BY y DESC) {AGG}", [3, None, 1]),
     (f"listagg(cast(y AS varchar), '-') WITHIN GROUP (ORDER BY y DESC) {AGG}", "3-2-1"),
     (f"max_by(x, -abs(y - 2)) {AGG}", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -161,6 +162,9 @@ class SparkEngine:
             str(java),
             f"-Xmx{self._memory}",
             "-XX:+UseSerialGC",
+            # A third less CPU for a short program; a long one can ask for the full compiler by conf
+            # spark.driver.extraJavaOptions: -XX:TieredStopAtLevel=4.
+            "-XX:TieredStopAtLevel=1",
             "-XX:+IgnoreUnrecognizedVMOptions",
             "-Djdk.reflect.useDirectMethodHandle=false",
             "-Dio.netty.tryReflectionSetAccessible=true",
@@ -169,6 +173,7 @@ class SparkEngine:
             f"-Djava.io.tmpdir={folder}",
             "--enable-native-access=ALL-UNNAMED",
             *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
+            *shlex.split(str(conf.get("spark.driver.extraJavaOptions") or "")),
             "-cp",
             ":".join(classpath),
             "org.apache.spark.deploy.SparkSubmit",

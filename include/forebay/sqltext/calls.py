@@ -58,7 +58,7 @@ ARITY: dict[str, tuple[int, int]] = {
     **dict.fromkeys(
         words(
             """
-            any_value approx_distinct arbitrary array_agg avg cardinality chr codepoint date day
+            any_value approx_distinct arbitrary array_agg avg cardinality chr codepoint count_if date day
             from_hex from_unixtime from_utf8 histogram hour json_format last_day_of_month length ln
             log10 log2 lower md5 minute month quarter reverse second sha1 sha256 sum to_hex
             to_unixtime to_utf8 truncate try upper week year
@@ -236,6 +236,11 @@ def _both(cls: type[exp.Expr]) -> Callable[[exp.Expr, Args], exp.Expr]:
     )
 
 
+def _count_if(node: exp.Expr, args: Args) -> exp.Expr:
+    # DuckDB's own is NULL where no row has a value; Trino's is 0.
+    return call("count", exp.Case(ifs=[exp.If(this=args[0], true=exp.Literal.number(1))]))
+
+
 _REWRITES: dict[str, Callable[[exp.Expr, Args], exp.Expr]] = {
     **dict.fromkeys(("any_match", "all_match", "none_match"), _matches),
     **dict.fromkeys(("trim", "ltrim", "rtrim"), _trimmed),
@@ -249,6 +254,7 @@ _REWRITES: dict[str, Callable[[exp.Expr, Args], exp.Expr]] = {
     "bitwise_not": lambda node, args: exp.BitwiseNot(this=exp.Paren(this=args[0])),
     "cardinality": _cardinality,
     "concat": _concat,
+    "count_if": _count_if,
     "date": _cast("DATE"),
     "date_add": _date_add,
     "date_format": _formatted("strftime", False, formats.from_mysql),

@@ -9,7 +9,7 @@ from forebay.sqltext.words import words
 SAME = words(
     """
     abs acos asin atan atan2 bool_and bool_or cbrt   coalesce corr cos cosh count
-    count_if covar_pop covar_samp cume_dist degrees dense_rank exp first_value  grouping
+    covar_pop covar_samp cume_dist degrees dense_rank exp first_value  grouping
     histogram lag last_value lead ln log10 log2 lower lpad max min nth_value ntile nullif
     percent_rank pi power pow radians rank regr_intercept regr_slope  row_number rpad
      sin sinh sqrt starts_with stddev stddev_pop stddev_samp strpos sum tan tanh translate upper
@@ -72,7 +72,7 @@ RENAMED = {
 REWRITTEN = words(
     """
     all_match any_match none_match at_timezone avg bitwise_and cardinality bitwise_not bitwise_or
-    concat date date_add date_format date_parse e element_at filter format_datetime
+    concat count_if date date_add date_format date_parse e element_at filter format_datetime
     from_iso8601_date from_iso8601_timestamp if infinity json_format listagg localtimestamp
     current_timestamp log map md5 nan now parse_datetime rand random regexp_replace replace row sequence
     sha1 sha256 substring transform trim ltrim rtrim try with_timezone json_extract
