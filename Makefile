@@ -54,3 +54,7 @@ lock: install ## Resolve pyproject.toml into requirements.txt (needs uv on PATH)
 clean: ## Stop the stack and remove its state and .venv
 	@test ! -x $(BIN)/forebay || $(BIN)/forebay down
 	@rm -rf .forebay .venv
+
+.PHONY: screenshot
+screenshot: install ## Take docs/images/run.png from the running stack (needs Chromium on PATH)
+	@$(BIN)/python tools/screenshot.py

@@ -76,6 +76,7 @@ def _time(text: str) -> float:
 def wait_for_dags(stack: Stack, count: int, seconds: float = 90) -> float:
     """Waits until Airflow has stored `count` dags; returns the seconds that took."""
     import psycopg2
+
     from forebay.stack.services import database_url
 
     began = time.monotonic()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, AssetAll, AssetAny, CronTriggerTimetable, Param, get_parsing_context
 
+from forebay import watch
 from forebay.errors import ForebayError, JobSpecError, Mistake
 from forebay.operators.make import table_asset
 from forebay.operators.notify import callbacks, described
@@ -32,38 +34,39 @@ _PARAM_SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 class InvalidJobs(DAG):
-    """Shows the mistakes of a workspace as one Airflow import error while its good jobs keep loading."""
+    """Shows mistakes as an Airflow import error of the loader."""
+
+    mistakes: tuple[Mistake, ...] = ()
 
     def validate(self) -> None:
-        raise JobSpecError(self.params_of_error)
-
-    params_of_error: tuple[Mistake, ...] = ()
+        raise JobSpecError(self.mistakes)
 
 
 def load_dags(loader: str) -> dict[str, DAG]:
     """The dags of the workspace whose `jobs.py` calls this with its `__file__`, by dag id.
 
-    A task's process asks for its own dag only, so only that job is read. Otherwise all jobs are: those with
-    mistakes are left out, and their mistakes come together as one import error.
+    A task's process asks for its own dag only, so only that job is read. Otherwise all jobs are, and those with
+    mistakes are left out: forebay.bundle.JobsBundle shows them file by file. Under another bundle class, and for
+    what only Airflow itself refuses, the mistakes become one import error of the loader.
     """
     folder = Path(loader).resolve().parent
-    project = Project(folder.parent.parent)
     wanted = get_parsing_context().dag_id
     if wanted is not None:
         workspace, _, name = wanted.partition(".")
         if workspace == folder.name and name:
-            return {wanted: build_dag(project.load_job(workspace, name))}
-    workspace_jobs = project.load_workspace(folder.name)
+            return {wanted: build_dag(Project(folder.parent.parent).load_job(workspace, name))}
+    watched, _ = watch.refresh(folder)
+    shown = "forebay.bundle" in sys.modules
+    mistakes = [] if shown else [mistake for found in watched.broken.values() for mistake in found]
     dags: dict[str, DAG] = {}
-    mistakes = list(workspace_jobs.mistakes)
-    for job in workspace_jobs.jobs.values():
+    for job in watched.jobs.values():
         try:
             dags[job.dag_id] = build_dag(job)
         except JobSpecError as error:
             mistakes.extend(error.mistakes)
     if mistakes:
         invalid = InvalidJobs(f"{folder.name}.invalid_jobs")
-        invalid.params_of_error = tuple(mistakes)
+        invalid.mistakes = tuple(mistakes)
         dags[invalid.dag_id] = invalid
     return dags
 

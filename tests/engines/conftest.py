@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
+
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import list_namespaces
-from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
 
 KEY, SECRET = "forebay-tests", "s3cr3t'with-quote"
 

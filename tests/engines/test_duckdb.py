@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.errors import ForebayError

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from forebay.engines.background import EngineError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.files import matcher

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import load
 

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+
 from forebay.engines.background import EngineError
 from forebay.engines.spark import SparkEngine, last_words
 from forebay.lake.connection import CatalogConfig

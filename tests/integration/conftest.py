@@ -96,7 +96,10 @@ class Lab:
     def lake(self) -> CatalogConfig:
         catalog = next(c for c in connections(self.stack) if c["connection_id"] == "lake_catalog")
         return CatalogConfig.from_connection(
-            str(catalog["host"]), str(catalog["login"]), str(catalog["password"]), json.loads(str(catalog["extra"]))
+            str(catalog["host"]),
+            str(catalog["login"]),
+            str(catalog["password"]),
+            json.loads(str(catalog["extra"])),
         )
 
 

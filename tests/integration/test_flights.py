@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import nycflights13_data as data
 import pandas
 import pytest
+
+import nycflights13_data as data
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -56,7 +57,9 @@ def test_daily_delays_are_right_for_every_carrier_and_day(published: Lab) -> Non
     assert (found["departed"] == expected["departed"]).all()
     assert (found["cancelled"] == expected["flights"] - expected["departed"]).all()
     assert (found["total_delay"].fillna(0) == expected["total_delay"]).all()
-    assert found["average_delay"].to_numpy() == pytest.approx(expected["average_delay"].to_numpy(), nan_ok=True)
+    assert found["average_delay"].to_numpy() == pytest.approx(
+        expected["average_delay"].to_numpy(), nan_ok=True
+    )
     assert (found["worst_delay"].fillna(-1) == expected["worst_delay"].fillna(-1)).all()
     names = data.read("airlines").set_index("carrier")["name"]
     assert (found["airline"] == found.index.get_level_values("carrier").map(names)).all()
@@ -65,16 +68,26 @@ def test_daily_delays_are_right_for_every_carrier_and_day(published: Lab) -> Non
 def test_routes_are_right(published: Lab) -> None:
     flights = data.read("flights")
     expected = flights.groupby(["origin", "dest"]).agg(
-        flights=("flight", "size"), carriers=("carrier", "nunique"), delay=("arr_delay", "mean"), distance=("distance", "min")
+        flights=("flight", "size"),
+        carriers=("carrier", "nunique"),
+        delay=("arr_delay", "mean"),
+        distance=("distance", "min"),
     )
-    late = flights[flights["arr_delay"] > 15].groupby(["origin", "dest"]).size().reindex(expected.index, fill_value=0)
+    late = (
+        flights[flights["arr_delay"] > 15]
+        .groupby(["origin", "dest"])
+        .size()
+        .reindex(expected.index, fill_value=0)
+    )
     found = table(published, "flights.routes").set_index(["origin", "destination"]).sort_index()
     assert len(found) == len(expected) == 224
     assert (found["flights"] == expected["flights"]).all()
     assert (found["carriers"] == expected["carriers"]).all()
     assert (found["late_arrivals"] == late).all()
     assert (found["distance"] == expected["distance"]).all()
-    assert found["average_arrival_delay"].to_numpy() == pytest.approx(expected["delay"].to_numpy(), nan_ok=True)
+    assert found["average_arrival_delay"].to_numpy() == pytest.approx(
+        expected["delay"].to_numpy(), nan_ok=True
+    )
 
 
 def test_the_table_is_laid_out_as_the_yaml_says(published: Lab) -> None:
@@ -99,7 +112,9 @@ def test_the_next_job_starts_on_the_updated_table(published: Lab) -> None:
 
 
 def test_a_second_run_doubles_nothing(published: Lab) -> None:
-    before = {name: len(table(published, name)) for name in ("flights.bronze_flights", "flights.daily_delays")}
+    before = {
+        name: len(table(published, name)) for name in ("flights.bronze_flights", "flights.daily_delays")
+    }
     run, _ = published.run(JOB, seconds=240)
     assert run["state"] == "success"
     after = {name: len(table(published, name)) for name in before}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from forebay.cli.check import command
 
 CASES = Path(__file__).parents[1] / "cases"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from forebay.check import check, report
 from forebay.check.sql import source_of
 from forebay.cli.check import command

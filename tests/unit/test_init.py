@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from forebay.check import check
 from forebay.cli.init import command
 from forebay.errors import ForebayError

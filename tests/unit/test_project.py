@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from forebay.errors import ForebayError, JobSpecError
 from forebay.files import WorkspaceFiles
 from forebay.project import Project, find_root, load_job

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
 from forebay.cli.schema import command
 from forebay.schema import SchemaName, json_schema, schema_text
 from forebay.source import parse_document
 from forebay.tasks import TASK_TYPES
-from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 FILES = [*ROOT.glob("dags/*/*.yaml"), *ROOT.glob("tests/cases/good/dags/*/*.yaml")]

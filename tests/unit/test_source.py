@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from forebay.errors import JobSpecError
 from forebay.source import parse_document
 

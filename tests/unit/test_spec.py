@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pytest
+from pydantic import BaseModel
+
 from forebay.rules import cron_problem, find_cycle, timezone_problem
 from forebay.source import parse_document
 from forebay.spec import base, notifications, parameters, schedule, table, task, workspace
@@ -18,7 +20,6 @@ from forebay.spec.parameters import Parameter, ParameterError
 from forebay.spec.table import PartitionField, SortField, TableLayout
 from forebay.spec.text import TextError, fill, names_in
 from forebay.tasks import TASK_TYPES
-from pydantic import BaseModel
 
 
 def models() -> Iterator[type[BaseModel]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
+
 from forebay.errors import ForebayError
 from forebay.sqltext import MACROS, SqlError, parse, to_duckdb, untranslatable
 from forebay.sqltext.duckdb import functions_of, translated

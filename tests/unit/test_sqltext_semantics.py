@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+
 from forebay.sqltext import MACROS, SqlError, parse, to_duckdb
 
 AGG = "FROM (VALUES (1, 1), (NULL, 2), (3, 3)) t(x, y)"

@@ -60,9 +60,8 @@ def group() -> None:
 def main() -> None:
     """Runs the command line; every refusal becomes a message and exit code 1."""
     try:
-        group(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Without standalone mode click returns the code of an Exit, and None after a command.
+        code = group(standalone_mode=False)
     except click.Abort:
         click.echo("Stopped.", err=True)
         sys.exit(130)
@@ -72,6 +71,7 @@ def main() -> None:
     except ForebayError as error:
         click.echo(click.style("Error: ", fg="red") + str(error), err=True)
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

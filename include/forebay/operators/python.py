@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowTaskTerminated
 
 from forebay.operators.base import ForebayOperator
 from forebay.operators.make import make
@@ -33,12 +34,19 @@ class FunctionOperator(ForebayOperator):
         super().__init__(**kwargs)
         self.function = function
         self.arguments = arguments
+        self._running = False
 
     def execute(self, context: Context) -> Any:
         values = self.values(context)
         module, _, name = self.function.rpartition(".")
         call = getattr(importlib.import_module(module), name)
+        self._running = True
         return call(**{key: filled(value, values) for key, value in self.arguments.items()})
+
+    def on_kill(self) -> None:
+        # Airflow calls this in a signal handler: what it raises ends the function where it is, sleeping or waiting.
+        if self._running:
+            raise AirflowTaskTerminated("The task was killed.")
 
 
 def filled(value: Any, values: dict[str, Any]) -> Any:

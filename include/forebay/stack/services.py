@@ -146,6 +146,8 @@ def environment(stack: Stack, inherited: Mapping[str, str]) -> dict[str, str]:
             dict.fromkeys([str(stack.root / "include"), str(Path(__file__).parents[2])])
         ),
         "PYTHONUNBUFFERED": "1",
+        # Process titles are not written over the environment, where `supervisor.members` looks.
+        "SPT_NOENV": "1",
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
         "AIRFLOW_HOME": str(stack.airflow_home),
@@ -201,6 +203,7 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
         },
         "api_auth": {"jwt_secret": secrets["jwt_secret"]},
         "scheduler": {
+            "parsing_cleanup_interval": "2",
             # 0.1 s instead of 1 s: from trigger to task start 0.2 s instead of 0.7 s, for a tenth of a core.
             "scheduler_idle_sleep_time": "0.1",
         },
@@ -210,6 +213,9 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
             "refresh_interval": "1",
             "bundle_refresh_check_interval": "1",
             "min_file_process_interval": "300",
+            # With the cleanup above: a deleted job is gone after seconds instead of minutes. What a parse finds
+            # is stamped after the parse ended, so that nothing present is ever taken for old.
+            "stale_dag_threshold": "1",
             "parsing_processes": "2",
             "parsing_pre_import_modules": "True",
         },
