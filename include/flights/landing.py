@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,9 +27,9 @@ def deliver(year: int) -> dict[str, int]:
         selector = _selector(f"{LANDING}/{kind}")
         present |= {info.path for info in store.get_file_info(selector) if info.type == FileType.File}
     delivered = dict.fromkeys(("flights", *PLAIN), 0)
-    for path, content in _files(year):
-        kind = path.split("/")[2]
+    for kind, path, read in _files(year):
         if path not in present:
+            content = read()
             with store.open_output_stream(path, compression=None) as stream:
                 stream.write(content)
             delivered[kind] += 1
@@ -36,22 +37,25 @@ def deliver(year: int) -> dict[str, int]:
     return delivered
 
 
-def _files(year: int) -> Iterator[tuple[str, bytes]]:
+def _files(year: int) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     data = _package_data()
-    with zipfile.ZipFile(data / "flights.csv.zip") as archive:
-        header, *lines = archive.read("flights.csv").splitlines(keepends=True)
-    months: dict[int, list[bytes]] = {}
+    months = cache(lambda: _flights_by_month(data / "flights.csv.zip", year))
+    for month in range(1, 13):
+        path = f"{LANDING}/flights/{year}-{month:02}.csv.gz"
+        yield "flights", path, lambda month=month: gzip.compress(months()[month], 4, mtime=0)
+    for kind in PLAIN:
+        yield kind, f"{LANDING}/{kind}/{kind}.csv", (data / f"{kind}.csv").read_bytes
+
+
+def _flights_by_month(archive: Path, year: int) -> dict[int, bytes]:
+    with zipfile.ZipFile(archive) as files:
+        header, *lines = files.read("flights.csv").splitlines(keepends=True)
+    months: dict[int, list[bytes]] = {month: [header] for month in range(1, 13)}
     for line in lines:
         its_year, month, _ = line.split(b",", 2)
         if int(its_year) == year:
-            months.setdefault(int(month), []).append(line)
-    for month, found in sorted(months.items()):
-        yield (
-            f"{LANDING}/flights/{year}-{month:02}.csv.gz",
-            gzip.compress(header + b"".join(found), 4, mtime=0),
-        )
-    for kind in PLAIN:
-        yield f"{LANDING}/{kind}/{kind}.csv", (data / f"{kind}.csv").read_bytes()
+            months[int(month)].append(line)
+    return {month: b"".join(found) for month, found in months.items()}
 
 
 def _package_data() -> Path:

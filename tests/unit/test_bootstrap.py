@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.unit.loopback import Site, site
+from loopback import Site, site
 
 SOURCE = Path(__file__).parents[2] / "tools/bootstrap.py"
 USER, PASSWORD = "reader", "s3cret-token"
@@ -127,12 +127,26 @@ def test_pip_installs_the_lock_through_the_mirror_of_pips_configuration_and_mend
         assert bootstrap(root, env).returncode == 0
         assert tiny(root) == "tiny"
 
-        # As a kill leaves it while the environment itself is made.
-        (root / ".venv/forebay-installed").unlink()
-        (root / ".venv/bin/python").unlink()
-        (root / ".venv/bin/python").symlink_to("/nowhere/python3")
-        assert bootstrap(root, env).returncode == 0
-        assert tiny(root) == "tiny"
+
+def test_an_environment_that_does_not_work_is_made_anew(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    module = load(tmp_path)
+    assert not module.mend()
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    # As a kill leaves it while the environment itself is made.
+    assert not module.mend()
+    (tmp_path / ".venv/pyvenv.cfg").write_text(f"version = 3.{sys.version_info[1]}.0\n")
+    assert module.mend()
+    assert not module.works({}, "")
+    python.symlink_to("/nowhere/python3")
+    assert not module.works({}, "")
+    python.unlink()
+    python.symlink_to(sys.executable)
+    assert module.works({}, "")
+    assert not module.works({}, "import no_such_module")
+    (tmp_path / ".venv/pyvenv.cfg").write_text("version = 3.10.0\n")
+    assert not module.mend()
 
 
 @pytest.mark.skipif(shutil.which("uv") is None, reason="no uv on PATH")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +57,15 @@ def lake() -> CatalogConfig:
     )
 
 
+def this_command() -> str:
+    """How a person calls forebay from here: by its name where that is on PATH, else by its path."""
+    found = shutil.which("forebay")
+    ours = Path(sys.executable).with_name("forebay")
+    if found and Path(found).resolve() == ours.resolve():
+        return "forebay"
+    return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
+
+
 def output_option(function: F) -> F:
     """Adds `--output text|json`."""
     choice = click.Choice(["text", "json"])
@@ -85,4 +96,7 @@ def progress(message: str) -> None:
 
 
 def human_bytes(count: int) -> str:
-    return f"{count / (1 << 20):,.0f} MB" if count else "-"
+    """A size in KB or MB."""
+    if not count:
+        return "-"
+    return f"{count / 1024:,.0f} KB" if count < 1 << 20 else f"{count / (1 << 20):,.0f} MB"

@@ -9,7 +9,7 @@ import webbrowser
 
 import click
 
-from forebay.cli.common import lake, print_table, progress, stack
+from forebay.cli.common import lake, print_table, progress, stack, this_command
 from forebay.cli.run import follow, wait_until_known
 from forebay.errors import ForebayError
 from forebay.stack import lifecycle
@@ -57,7 +57,9 @@ def command(open_browser: bool | None) -> None:
     show_result()
     url = f"{ours.url('airflow')}/dags/{JOB}/runs/{run_id}"
     click.echo(f"\nAirflow, with this run: {url}")
-    click.echo("Log in as admin; forebay password prints the password. Stop everything: forebay down")
+    click.echo(
+        f"Log in as admin; the password: {this_command()} password. Stop everything: {this_command()} down"
+    )
     click.echo(f"Done in {time.monotonic() - began:.0f} s.")
     if open_browser or (open_browser is None and _has_screen()):
         webbrowser.open(url)

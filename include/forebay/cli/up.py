@@ -6,7 +6,7 @@ import time
 
 import click
 
-from forebay.cli.common import progress, stack
+from forebay.cli.common import progress, stack, this_command
 from forebay.stack import lifecycle
 
 
@@ -47,4 +47,4 @@ def command(ports: tuple[str, ...], free_ports: bool) -> None:
         click.echo(f"The stack is up after {time.monotonic() - began:.0f} s.")
     else:
         click.echo("The stack is up already.")
-    click.echo(f"Airflow: {ours.url('airflow')} (user admin; the password: forebay password)")
+    click.echo(f"Airflow: {ours.url('airflow')} (user admin; the password: {this_command()} password)")

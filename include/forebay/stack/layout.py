@@ -22,7 +22,7 @@ PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181}
 
 INNER_PORTS = (
     "store-master", "store-master-grpc", "store-volume", "store-volume-grpc", "store-filer", "store-filer-grpc",
-    "store-s3-grpc", "store-admin", "store-admin-grpc", "task-logs", "trigger-logs",
+    "store-s3-grpc", "store-admin", "store-admin-grpc",
 )  # fmt: skip
 """Loopback ports between the services: free ones are chosen at first start and remembered."""
 
@@ -72,9 +72,11 @@ class Stack:
     def secrets(self) -> dict[str, str]:
         """The stack's own secrets, made at first start; the file is readable by its owner only."""
         path = self.state / "secrets.json"
-        if not path.exists():
-            write_private(path, json.dumps(_new_secrets(), indent=1))
-        return {name: str(value) for name, value in _read_json(path).items()}
+        stored = _read_json(path)
+        found = {name: str(stored.get(name) or new) for name, new in _new_secrets().items()}
+        if found != stored:
+            write_private(path, json.dumps(found, indent=1))
+        return found
 
     @cached_property
     def ports(self) -> dict[str, int]:
@@ -175,6 +177,7 @@ def _new_secrets() -> dict[str, str]:
         "postgres_password": secrets.token_hex(24),
         "access_key": secrets.token_hex(10),
         "secret_key": secrets.token_hex(24),
+        "store_signing_key": secrets.token_hex(24),
         "fernet_key": urlsafe_b64encode(os.urandom(32)).decode(),
         "jwt_secret": secrets.token_urlsafe(48),
         "api_secret_key": secrets.token_urlsafe(48),

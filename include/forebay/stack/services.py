@@ -22,8 +22,8 @@ AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 SERVICES = (*FOUNDATION, *AIRFLOW)
 """Names of the supervised processes, in the order in which they start."""
 
-STATE_VARIABLE = "FOREBAY_STATE"
-"""Stands in the environment of each process of a stack: what `down` finds leftovers by."""
+STATE_VARIABLE = "FOREBAY_MEMBER_OF"
+"""Set for the processes of a stack and nobody else: what `down` finds leftovers by."""
 
 # A person's own Airflow settings belong to another installation; bytecode must be written or each start is slow.
 _DROPPED = (
@@ -71,13 +71,20 @@ def services(stack: Stack) -> list[Service]:
             environment={
                 "AWS_ACCESS_KEY_ID": stack.secrets["access_key"],
                 "AWS_SECRET_ACCESS_KEY": stack.secrets["secret_key"],
+                # Volume server and filer have no passwords; they ask for tokens that only the S3 server can sign.
+                "GOGC": "50",
+                "WEED_JWT_SIGNING_KEY": stack.secrets["store_signing_key"],
+                "WEED_JWT_SIGNING_READ_KEY": stack.secrets["store_signing_key"],
+                "WEED_JWT_FILER_SIGNING_KEY": stack.secrets["store_signing_key"],
+                "WEED_JWT_FILER_SIGNING_READ_KEY": stack.secrets["store_signing_key"],
             },
         ),
         Service("postgres", postgres(stack), start_with_supervisor=True, stop_signal="INT"),
         Service("api-server", (airflow, "api-server"), port="airflow"),
-        Service("scheduler", (airflow, "scheduler")),
+        # Logs are read from the disk: the servers for other machines would listen on every address.
+        Service("scheduler", (airflow, "scheduler", "--skip-serve-logs")),
         Service("dag-processor", (airflow, "dag-processor")),
-        Service("triggerer", (airflow, "triggerer")),
+        Service("triggerer", (airflow, "triggerer", "--skip-serve-logs")),
     ]  # fmt: skip
 
 
@@ -225,8 +232,6 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
         },
         "logging": {
             "base_log_folder": str(home / "logs"),
-            "worker_log_server_port": str(ports["task-logs"]),
-            "trigger_log_server_port": str(ports["trigger-logs"]),
         },
         "usage_data_collection": {"enabled": "False"},
     }
