@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from forebay.stack.layout import Stack, StackError, write_private
 
@@ -34,6 +35,8 @@ _DROPPED = (
     "PYTHONHOME",
     "PYTHONPATH",
     "SPARK_",
+    # libpq's: a person's own port, service or password is of another database.
+    "PG",
 )
 
 
@@ -72,6 +75,8 @@ def services(stack: Stack) -> list[Service]:
                 "AWS_ACCESS_KEY_ID": stack.secrets["access_key"],
                 "AWS_SECRET_ACCESS_KEY": stack.secrets["secret_key"],
                 # Volume server and filer have no passwords; they ask for tokens that only the S3 server can sign.
+                # Memory it has used once is given back above this: a third of what it keeps otherwise.
+                "GOMEMLIMIT": "128MiB",
                 "GOGC": "50",
                 "WEED_JWT_SIGNING_KEY": stack.secrets["store_signing_key"],
                 "WEED_JWT_SIGNING_READ_KEY": stack.secrets["store_signing_key"],
@@ -122,7 +127,10 @@ def postgres_program(name: str) -> tuple[str, ...]:
 def postgres(stack: Stack) -> tuple[str, ...]:
     settings = {
         "listen_addresses": "",
-        "unix_socket_directories": str(stack.sockets),
+        # It names the socket.
+        "port": "5432",
+        # Quoted, for it is a list.
+        "unix_socket_directories": '"' + str(stack.sockets).replace('"', '""') + '"',
         "unix_socket_permissions": "0700",
         "shared_buffers": "48MB",
         "max_connections": "80",
@@ -137,7 +145,9 @@ def postgres(stack: Stack) -> tuple[str, ...]:
 
 def database_url(stack: Stack, driver: str = "postgresql+psycopg2") -> str:
     password = stack.secrets["postgres_password"]
-    return f"{driver}://airflow:{password}@/postgres?host={stack.sockets}"
+    # libpq itself is asked by the command line, whose person may have set PGOPTIONS.
+    options = "&options=" if driver == "postgresql" else ""
+    return f"{driver}://airflow:{password}@/postgres?host={quote(str(stack.sockets))}&port=5432{options}"
 
 
 def environment(stack: Stack, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -267,7 +277,8 @@ def _supervisor_configuration(stack: Stack, inherited: Mapping[str, str]) -> dic
             "stopasgroup": str(service.name != "postgres").lower(),
             "killasgroup": "true",
             "redirect_stderr": "true",
-            "stdout_logfile": str(stack.logs / f"{service.name}.log"),
+            # This one supervisord expands twice.
+            "stdout_logfile": str(stack.logs / f"{service.name}.log").replace("%", "%%"),
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": "2",
             "environment": ",".join(f'{name}="{value}"' for name, value in service.environment.items()),
