@@ -61,7 +61,9 @@ def run_once(api: AirflowApi, dag_id: str) -> tuple[float, float]:
         pass
     tasks = api.task_instances(dag_id, run_id)
     if any(task["state"] != "success" for task in tasks):
-        raise SystemExit(f"{dag_id} {run_id} did not succeed: {[(t['task_id'], t['state']) for t in tasks]}")
+        failed = next(task for task in tasks if task["state"] != "success")
+        log = api.log(dag_id, run_id, failed["task_id"], max(failed["try_number"], 1))
+        raise SystemExit(f"{dag_id} {run_id}: {failed['task_id']} {failed['state']}\n" + "\n".join(log[-15:]))
     return _time(min(t["start_date"] for t in tasks)) - began, _time(
         max(t["end_date"] for t in tasks)
     ) - began

@@ -150,6 +150,11 @@ def install(lock: int) -> int:
         install_with_uv(uv, environment, settings, lock)
     else:
         install_with_pip(environment, lock)
+    show("compiling")
+    # Not by pip or uv: theirs is lost with an interrupted installation, and pip's takes one core. Some packages
+    # bring examples that do not compile; that is no failure.
+    compiling = [str(PYTHON), "-m", "compileall", "-qq", "-j", "0", str(VENV / "lib")]
+    subprocess.run(compiling, env={**environment, "PYTHONWARNINGS": "ignore"}, pass_fds=[lock])
     STAMP.write_text(fingerprint())
     print(f"Installed in {time.monotonic() - began:.0f} s.", flush=True)
     return 0
@@ -213,7 +218,7 @@ def install_with_uv(uv: str, environment: dict[str, str], settings: dict[str, st
     keep = mend() and works(environment, "")
     how = "--allow-existing" if keep else "--clear"
     run([uv, "venv", "--quiet", how, "--python", sys.executable, str(VENV)], environment, lock)
-    command = [uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--compile-bytecode"]
+    command = [uv, "pip", "install", "--python", str(PYTHON), "--no-deps"]
     run([*command, "--require-hashes", "-r", str(LOCK)], environment, lock)
     run([*command, "--no-build-isolation", "--quiet", "-e", str(ROOT)], environment, lock)
 
@@ -269,7 +274,10 @@ def install_with_pip(environment: dict[str, str], lock: int) -> None:
     if small and os.stat(temporary).st_dev != os.stat(ROOT).st_dev:
         scratch.mkdir()
         environment["TMPDIR"] = str(scratch)
-    command = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-user", "--disable-pip-version-check"]
+    command = [
+        str(PYTHON), "-m", "pip", "install",
+        "--no-deps", "--no-user", "--no-compile", "--disable-pip-version-check",
+    ]  # fmt: skip
     # One line per package instead of pip's several, so that progress can be seen.
     total = sum(1 for line in LOCK.read_text().splitlines() if line and line[0].isalnum())
     process = subprocess.Popen(

@@ -115,7 +115,7 @@ def page(root: Path) -> str:
 def example_stack() -> Stack:
     """A stack with default ports and without secrets, that is nowhere on disk."""
     stack = Stack(Path("<repository>"), Path("<repository>/.forebay"))
-    names = ("admin_password", "postgres_password", "access_key", "secret_key")
+    names = ("admin_password", "postgres_password", "access_key", "secret_key", "store_signing_key")
     secrets = dict.fromkeys((*names, "fernet_key", "jwt_secret", "api_secret_key"), HIDDEN)
     # What the stack would otherwise read from, or write to, its state folder.
     stack.__dict__.update(secrets=secrets, ports={**PORTS, **dict.fromkeys(INNER_PORTS, "<chosen>")})

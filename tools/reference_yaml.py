@@ -11,7 +11,13 @@ from pydantic.fields import FieldInfo
 from forebay.spec import base
 from forebay.spec.base import PATTERN_WORDS, duration_text
 from forebay.spec.job import JobSpec
-from forebay.spec.notifications import Deadline, EmailNotification, Notifications, NotifierNotification
+from forebay.spec.notifications import (
+    Deadline,
+    EmailNotification,
+    Notifications,
+    NotifierNotification,
+    TaskNotifications,
+)
 from forebay.spec.parameters import Parameter
 from forebay.spec.schedule import AfterSchedule, CronSchedule
 from forebay.spec.table import PARTITION, SORT
@@ -41,7 +47,8 @@ SECTIONS: dict[type[BaseModel], str] = {
     AfterSchedule: "schedule after tables",
     Parameter: "parameters",
     Deadline: "deadline",
-    Notifications: "notifications",
+    Notifications: "notifications of a run",
+    TaskNotifications: "notifications of a task",
     EmailNotification: "notification by e-mail",
     NotifierNotification: "notification by a notifier",
     ForEach: "for_each",

@@ -37,14 +37,20 @@ class JobSpecError(ForebayError):
         return type(self), (self.mistakes,)
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that an unknown one was probably meant to be; None when none is like it."""
+    near = difflib.get_close_matches(word[:100].lower(), sorted(set(known)), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def suggestion(word: str, known: Iterable[str], listing: str = "Known") -> str:
     """The end of a message about an unknown name: the nearest known one, then the known ones.
 
     Starts with a space, or is empty when there is nothing to say. At most twelve names are listed.
     """
     names: Sequence[str] = sorted(set(known))
-    near = difflib.get_close_matches(word[:100].lower(), names, n=1, cutoff=0.6)
-    text = f" Did you mean '{near[0]}'?" if near else ""
+    near = nearest(word, names)
+    text = f" Did you mean '{near}'?" if near else ""
     if names and listing:
         rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
         text += f" {listing}: {', '.join(names[:12])}{rest}."

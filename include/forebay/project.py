@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forebay import rules
 from forebay.errors import ForebayError, JobSpecError, Mistake, suggestion
 from forebay.files import PYTHON_FOLDER, SPARK_FOLDER, SQL_FOLDER, WorkspaceFiles
-from forebay.source import Document, read_document
+from forebay.source import MAX_MISTAKES, Document, Step, read_document
 from forebay.spec.base import NAME, PATTERN_WORDS
 from forebay.spec.job import JobSpec
 from forebay.spec.mistakes import validate
-from forebay.spec.workspace import WorkspaceSpec
+from forebay.spec.partial import readable_part
+from forebay.spec.workspace import Limits, WorkspaceSpec
 
 WORKSPACE_FILE = "workspace.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFile:
-    """A workspace without its jobs: its name and what workspace.yaml says."""
+    """A workspace without its jobs: its name and what workspace.yaml says.
+
+    One that is not `complete` has a workspace.yaml with mistakes: its spec allows everything in its place.
+    """
 
     name: str
     spec: WorkspaceSpec
     root: Path
     document: Document
+    complete: bool = True
 
     def owns(self, namespace: str) -> bool:
         """Whether its jobs may write this namespace: its name, one that begins with it, or one it lists."""
         own = namespace == self.name or namespace.startswith(f"{self.name}_")
-        return own or namespace in self.spec.namespaces
+        return own or namespace in self.spec.namespaces or not self.complete
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job without mistakes of its own."""
+    """A job; where it has mistakes, the paths of its `wrong` parts, which its spec may leave out."""
 
     workspace: WorkspaceFile
     name: str
@@ -44,6 +49,11 @@ class LoadedJob:
     path: Path
     text: str
     document: Document
+    wrong: frozenset[tuple[Step, ...]] = frozenset()
+
+    def intact(self, *path: Step) -> bool:
+        """Whether the spec says at `path` what was meant: neither the part there nor one around it is wrong."""
+        return not self.wrong or all(path[:length] not in self.wrong for length in range(len(path) + 1))
 
     @property
     def dag_id(self) -> str:
@@ -75,13 +85,17 @@ class LoadedJob:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A loaded workspace: its good jobs by name, and the mistakes of the others."""
+    """A loaded workspace: its good jobs by name, and the mistakes of the others.
+
+    `broken` names every job that cannot run; `faulty` holds those of them that can be read, as far as they can.
+    """
 
     file: WorkspaceFile | None
     name: str
     jobs: dict[str, LoadedJob]
     mistakes: tuple[Mistake, ...]
     broken: tuple[str, ...]
+    faulty: dict[str, LoadedJob]
 
     @property
     def spec(self) -> WorkspaceSpec | None:
@@ -127,8 +141,8 @@ class Project:
         """workspace.yaml of a workspace; raises JobSpecError."""
         path = self.dags / name / WORKSPACE_FILE
         file = os.path.relpath(path, self.root)
-        if not rules.is_name(name) or name == "forebay":
-            message = f"the folder's name must be {PATTERN_WORDS[NAME]}, and not forebay. Rename it"
+        if problem := rules.workspace_name_problem(name):
+            message = f"a workspace cannot be called '{name}': {problem}. Rename the folder"
             raise JobSpecError([Mistake(file, 1, 1, "", message)])
         document = self._read(
             path, "a workspace needs one. `forebay init workspace NAME` writes one to start from"
@@ -139,32 +153,51 @@ class Project:
         return WorkspaceFile(name, spec, self.root, document)
 
     def load_workspace(self, name: str) -> Workspace:
-        """All jobs of a workspace: a broken one never hides its siblings."""
+        """All jobs of a workspace: a broken one never hides its siblings, nor workspace.yaml the jobs' mistakes."""
         jobs: dict[str, LoadedJob] = {}
+        faulty: dict[str, LoadedJob] = {}
         broken: list[str] = []
         mistakes: list[Mistake] = []
         try:
             workspace = self.load_workspace_file(name)
         except JobSpecError as error:
-            return Workspace(None, name, {}, error.mistakes, tuple(self.job_names(name)))
+            workspace = self._stand_in(name)
+            mistakes.extend(error.mistakes)
         for file_name in _yaml_files(self.dags / name):
+            job_name = file_name.rpartition(".")[0]
             try:
-                job = self._load(workspace, file_name)
+                job, found = self._load(workspace, file_name)
             except JobSpecError as error:
                 mistakes.extend(error.mistakes)
-                broken.append(file_name.rpartition(".")[0])
+                broken.append(job_name)
+                continue
+            if found or not workspace.complete:
+                mistakes.extend(found)
+                broken.append(job_name)
+                faulty[job_name] = job
             else:
-                jobs[job.name] = job
-        return Workspace(workspace, name, jobs, tuple(mistakes), tuple(broken))
+                jobs[job_name] = job
+        file = workspace if workspace.complete else None
+        return Workspace(file, name, jobs, tuple(mistakes), tuple(broken), faulty)
+
+    def _stand_in(self, name: str) -> WorkspaceFile:
+        """A workspace that allows everything, so that its jobs can be read although workspace.yaml cannot."""
+        spec = WorkspaceSpec(owner="nobody", limits=Limits(max_concurrent_runs=1000))
+        document = Document(os.path.join("dags", name, WORKSPACE_FILE), "", {}, (), {})
+        return WorkspaceFile(name, spec, self.root, document, complete=False)
 
     def load_job(self, workspace: str, job: str) -> LoadedJob:
         """One job and nothing else; raises JobSpecError, or ForebayError when there is no such job."""
         if not self.has_job(workspace, job):
             known = (f"{name}.{each}" for name in self.workspace_names() for each in self.job_names(name))
             raise ForebayError(f"there is no job {workspace}.{job}.{suggestion(f'{workspace}.{job}', known)}")
-        return self._load(self.load_workspace_file(workspace), f"{job}.yaml")
+        loaded, mistakes = self._load(self.load_workspace_file(workspace), f"{job}.yaml")
+        if mistakes:
+            raise JobSpecError(mistakes)
+        return loaded
 
-    def _load(self, workspace: WorkspaceFile, file_name: str) -> LoadedJob:
+    def _load(self, workspace: WorkspaceFile, file_name: str) -> tuple[LoadedJob, list[Mistake]]:
+        """A job as far as it can be read, and its mistakes; raises JobSpecError when nothing of it can."""
         path = self.dags / workspace.name / file_name
         name, _, ending = file_name.rpartition(".")
         file = os.path.relpath(path, self.root)
@@ -175,13 +208,20 @@ class Project:
             raise JobSpecError([Mistake(file, 1, 1, "", message)])
         document = self._read(path, "")
         spec, mistakes = validate(JobSpec, document)
+        wrong: set[tuple[Step, ...]] = set()
         if spec is None:
-            raise JobSpecError(mistakes)
-        job = LoadedJob(workspace, name, spec, path, document.text, document)
-        mistakes = rules.job_mistakes(job, self)
-        if mistakes:
-            raise JobSpecError(mistakes)
-        return job
+            if len(mistakes) > MAX_MISTAKES:
+                raise JobSpecError(mistakes)
+            spec, wrong = readable_part(document)
+        job = LoadedJob(workspace, name, spec, path, document.text, document, frozenset(wrong))
+        problems = rules.job_problems(job, self)
+        if not problems:
+            return job, mistakes
+        # What is wrong already is not wrong twice.
+        places = {(mistake.line, mistake.column) for mistake in mistakes}
+        found = (document.mistake(where, message) for where, message in problems)
+        mistakes += (mistake for mistake in found if (mistake.line, mistake.column) not in places)
+        return replace(job, wrong=frozenset(wrong.union(where for where, _ in problems))), sorted(mistakes)
 
     def _read(self, path: Path, missing: str) -> Document:
         file = os.path.relpath(path, self.root)

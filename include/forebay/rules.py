@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
-from forebay.errors import Mistake, suggestion
-from forebay.spec.base import NAME, duration_text
+from forebay.errors import suggestion
+from forebay.spec.base import NAME, PATTERN_WORDS, duration_text
 from forebay.spec.schedule import CronSchedule
-from forebay.spec.task import BaseTask, Problem
+from forebay.spec.task import BaseTask, LostTask, Problem
 from forebay.spec.text import RUN_VALUES, TextError, names_in
 from forebay.tasks.python import Task as Python
 
@@ -26,23 +27,34 @@ def is_name(text: str) -> bool:
     return re.fullmatch(NAME, text) is not None and len(text) <= 100
 
 
-def job_mistakes(job: LoadedJob, project: Project) -> list[Mistake]:
-    """Every mistake of one job that can be seen without reading SQL or other jobs, by position."""
+def workspace_name_problem(name: str) -> str | None:
+    """Why a workspace may not be called so; None when it may."""
+    if not is_name(name):
+        return f"it must be {PATTERN_WORDS[NAME]}"
+    if name == "forebay" or name in sys.stdlib_module_names:
+        return "Python has a module of this name, which would hide the workspace's own Python"
+    return None
+
+
+def job_problems(job: LoadedJob, project: Project) -> list[Problem]:
+    """Everything wrong with one job that can be seen without reading SQL or other jobs."""
     found = [*_job_problems(job), *_order_problems(job)]
     for index, task in enumerate(job.spec.tasks):
-        found += ((("tasks", index, *path), message) for path, message in _task_problems(job, task, project))
-    return sorted(job.document.mistake(path, message) for path, message in found) if found else []
+        for path, message in _task_problems(job, index, task, project):
+            found.append((("tasks", index, *path), message))
+    return found
 
 
-def value_names(job: LoadedJob, task: BaseTask) -> set[str]:
-    """The values that a task's `{name}` and `:name` may stand for."""
-    return {*job.spec.parameters, *RUN_VALUES, *(["item"] if task.for_each else [])}
-
-
-def unknown_value(name: str, known: set[str], sign: str) -> str:
-    """The message about a name that stands for nothing; `sign` is how it was written, e.g. ':day'."""
+def unknown_value(job: LoadedJob, index: int, name: str, sign: str) -> str | None:
+    """What is wrong with a name in a task's text or SQL, written as `sign` (':day'); None when it has a value."""
+    spec = job.spec
     if name == "item":
+        if spec.tasks[index].for_each or not job.intact("tasks", index, "for_each"):
+            return None
         return f"{sign} exists only in a task with for_each"
+    if name in spec.parameters or name in RUN_VALUES or not job.intact("parameters", name):
+        return None
+    known = {*spec.parameters, *RUN_VALUES, *(["item"] if spec.tasks[index].for_each else [])}
     return f"{sign} is no parameter of the job and no value of the run.{suggestion(name, known)}"
 
 
@@ -59,6 +71,11 @@ def _job_problems(job: LoadedJob) -> Iterator[Problem]:
             yield ("parameters", name), f"'{name}' is a value every run has. Give the parameter another name"
         if own := parameter.own_problem():
             yield ("parameters", name, own[0]), own[1]
+        if parameter.required and spec.schedule is not None:
+            message = (
+                "needs a default, because this job also starts by itself and nobody gives it a value then"
+            )
+            yield ("parameters", name), f"{message}. Add default, or write schedule: none"
     if spec.max_concurrent_runs > limits.max_concurrent_runs:
         yield ("max_concurrent_runs",), f"is above the workspace's limit of {limits.max_concurrent_runs}"
     if spec.timeout and limits.timeout and spec.timeout > limits.timeout:
@@ -67,7 +84,11 @@ def _job_problems(job: LoadedJob) -> Iterator[Problem]:
 
 def _order_problems(job: LoadedJob) -> Iterator[Problem]:
     first: dict[str, int] = {}
+    # A task whose key cannot be read may be the one that is waited for.
+    lost = not job.intact("tasks") or any(not task.key for task in job.spec.tasks)
     for index, task in enumerate(job.spec.tasks):
+        if not task.key:
+            continue
         if task.key in first:
             line, _ = job.document.place(("tasks", first[task.key], "key"))
             yield (
@@ -81,7 +102,7 @@ def _order_problems(job: LoadedJob) -> Iterator[Problem]:
             path = ("tasks", index, "depends_on", position)
             if key == task.key:
                 yield path, f"'{key}' waits for itself. Remove it"
-            elif key not in first:
+            elif key not in first and not lost:
                 yield path, f"no task has the key '{key}'.{suggestion(key, first)}"
     above = {t.key: [key for key in t.depends_on if key in first and key != t.key] for t in job.spec.tasks}
     if cycle := find_cycle(above):
@@ -112,7 +133,7 @@ def find_cycle(above: dict[str, list[str]]) -> list[str] | None:
     return None
 
 
-def _task_problems(job: LoadedJob, task: BaseTask, project: Project) -> Iterator[Problem]:
+def _task_problems(job: LoadedJob, index: int, task: BaseTask, project: Project) -> Iterator[Problem]:
     workspace = job.workspace
     for path, table in written(task):
         namespace = table.partition(".")[0]
@@ -121,7 +142,7 @@ def _task_problems(job: LoadedJob, task: BaseTask, project: Project) -> Iterator
             message = f"the workspace {workspace.name} may not write {table}: its namespaces are {own}"
             message += f", and those that begin with {workspace.name}_. "
             yield path, f"{message}Add '{namespace}' to namespaces in workspace.yaml if it is this team's"
-    if task.conn_id is not None:
+    if task.conn_id is not None and workspace.complete:
         known = workspace.spec.connections
         names = {known.catalog, known.sql, known.spark, known.files, *known.allowed}
         if task.conn_id not in names:
@@ -129,9 +150,9 @@ def _task_problems(job: LoadedJob, task: BaseTask, project: Project) -> Iterator
             message = f"the workspace names no connection '{task.conn_id}'.{near}"
             yield ("conn_id",), f"{message} Others are listed under connections.allowed in workspace.yaml"
     if task.text_fields:
-        yield from _text_problems(job, task)
+        yield from _text_problems(job, index, task)
     if task.for_each and task.for_each.task:
-        yield from _for_each_problems(job, task, task.for_each.task)
+        yield from _for_each_problems(job, index, task, task.for_each.task)
     yield from task.problems(job, project)
 
 
@@ -145,29 +166,28 @@ def written(task: BaseTask) -> Iterator[Problem]:
         yield ("writes", position), table
 
 
-def _text_problems(job: LoadedJob, task: BaseTask) -> Iterator[Problem]:
-    known = None
+def _text_problems(job: LoadedJob, index: int, task: BaseTask) -> Iterator[Problem]:
     for path, text in task.texts():
         if "{" not in text and "}" not in text:
             continue
-        known = known or value_names(job, task)
         try:
             for name in names_in(text):
-                if name not in known:
-                    yield path, unknown_value(name, known, f"{{{name}}}")
+                if problem := unknown_value(job, index, name, f"{{{name}}}"):
+                    yield path, problem
         except TextError as error:
             yield path, str(error)
 
 
-def _for_each_problems(job: LoadedJob, task: BaseTask, key: str) -> Iterator[Problem]:
+def _for_each_problems(job: LoadedJob, index: int, task: BaseTask, key: str) -> Iterator[Problem]:
     path = ("for_each", "task")
     target = next((other for other in job.spec.tasks if other.key == key), None)
     python = [other.key for other in job.spec.tasks if isinstance(other, Python) and other.key != task.key]
     if target is None:
-        yield path, f"no task has the key '{key}'.{suggestion(key, python, 'Python tasks')}"
-    elif not isinstance(target, Python):
+        if job.intact("tasks") and all(other.key for other in job.spec.tasks):
+            yield path, f"no task has the key '{key}'.{suggestion(key, python, 'Python tasks')}"
+    elif not isinstance(target, Python | LostTask):
         yield path, f"'{key}' is a task of type {target.type}; only a python task returns a list"
-    elif key not in task.depends_on:
+    elif key not in task.depends_on and job.intact("tasks", index, "depends_on"):
         yield path, f"the task must wait for '{key}'. Add it to depends_on"
 
 

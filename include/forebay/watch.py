@@ -42,7 +42,12 @@ def refresh(folder: Path) -> tuple[Watched, bool]:
     """The workspace in `dags/<workspace>/` as it is now, and whether it differs from the last time."""
     files = _fingerprint(folder)
     seen = _workspaces.get(folder)
-    if seen is None or seen.files.get(WORKSPACE_FILE) != files.get(WORKSPACE_FILE):
+    # Without a good workspace.yaml no job is read alone: then any change means to read all of them.
+    if (
+        seen is None
+        or seen.files.get(WORKSPACE_FILE) != files.get(WORKSPACE_FILE)
+        or (WORKSPACE_FILE in seen.broken and seen.files != files)
+    ):
         _workspaces[folder] = _read_all(folder, files)
         return _workspaces[folder], seen is not None
     # A broken job is looked at each time: the SQL file it misses may have come.

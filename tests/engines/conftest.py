@@ -19,6 +19,11 @@ from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import list_namespaces
+from forebay.machine import jars, java
+
+# What the stack sets for its tasks.
+os.environ["FOREBAY_JARS"] = str(jars.folder())
+os.environ["JAVA_HOME"] = str(java.require())
 
 KEY, SECRET = "forebay-tests", "s3cr3t'with-quote"
 

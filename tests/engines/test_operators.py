@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -99,12 +98,6 @@ def test_killed_sql_stops_at_once(start: Start, config: CatalogConfig, namespace
     assert load(config, f"{namespace}.t") is None
 
 
-needs_spark = pytest.mark.skipif(
-    not os.environ.get("FOREBAY_JARS"), reason="FOREBAY_JARS names no folder of jars"
-)
-
-
-@needs_spark
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGKILL]], ids=["sigterm", "sigkill"])
 def test_killed_spark_leaves_no_process(start: Start, tmp_path: Path, signals: list[signal.Signals]) -> None:
     application = tmp_path / "forever.py"

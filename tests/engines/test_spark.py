@@ -12,10 +12,6 @@ from forebay.engines.background import EngineError
 from forebay.engines.spark import SparkEngine, last_words
 from forebay.lake.connection import CatalogConfig
 
-needs_spark = pytest.mark.skipif(
-    not os.environ.get("FOREBAY_JARS"), reason="FOREBAY_JARS names no folder of jars"
-)
-
 PROGRAM = """\
 import json, os, sys
 from pyspark.sql import SparkSession
@@ -30,7 +26,6 @@ raise ValueError("no such luck")
 """
 
 
-@needs_spark
 def test_program(config: CatalogConfig, namespace: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from forebay import watch
 from forebay.errors import ForebayError, JobSpecError
 from forebay.files import WorkspaceFiles
 from forebay.project import Project, find_root, load_job
@@ -33,6 +34,63 @@ def test_a_broken_job_leaves_its_siblings(root: Path) -> None:
     assert job.dag_id == "sales.good"
     assert job.writes == ("sales.good",)
     assert job.text == JOB % "good"
+
+
+def test_a_broken_job_is_read_as_far_as_it_can_be(root: Path) -> None:
+    text = (
+        "timeout: never\ntasks:\n  - {key: a, type: nothing}\n  - {key: b, type: run_job, job: bda, retries: x}\n"
+        "  - {key: c, type: run_job, job: good, depends_on: [a, d]}\n"
+    )
+    (root / "dags/sales/bad.yaml").write_text(text)
+    workspace = Project(root).load_workspace("sales")
+    job = workspace.faulty["bad"]
+    assert [(task.key, task.type) for task in job.spec.tasks] == [
+        ("a", ""),
+        ("b", "run_job"),
+        ("c", "run_job"),
+    ]
+    assert job.spec.timeout is None
+    assert job.spec.tasks[1].retries == 0
+    assert [(mistake.line, mistake.where) for mistake in workspace.mistakes] == [
+        (1, "timeout"),
+        (3, "tasks[0].type"),
+        (4, "tasks[1].job"),
+        (4, "tasks[1].retries"),
+        (5, "tasks[2].depends_on[1]"),
+    ]
+    assert job.intact("tasks", 2)
+    assert not job.intact("tasks", 0, "table")
+    with pytest.raises(JobSpecError) as raised:
+        Project(root).load_job("sales", "bad")
+    assert raised.value.mistakes == workspace.mistakes
+
+
+def test_a_broken_workspace_file_shows_its_jobs_mistakes_too(root: Path) -> None:
+    (root / "dags/sales/workspace.yaml").write_text("namespaces: [hr]\n")
+    workspace = Project(root).load_workspace("sales")
+    assert (workspace.file, workspace.jobs, list(workspace.faulty)) == (None, {}, ["bad", "good"])
+    assert workspace.broken == ("bad", "good")
+    assert {mistake.file for mistake in workspace.mistakes} == {
+        "dags/sales/workspace.yaml",
+        "dags/sales/bad.yaml",
+    }
+
+
+def test_a_mended_job_is_noticed_although_its_workspace_is_broken(root: Path) -> None:
+    folder = root.resolve() / "dags/sales"
+    (folder / "workspace.yaml").write_text("owner: 5\n")
+    assert set(watch.refresh(folder)[0].broken) == {"workspace.yaml", "bad.yaml"}
+    (folder / "bad.yaml").write_text(JOB % "bad")
+    watched, changed = watch.refresh(folder)
+    assert (set(watched.broken), changed) == ({"workspace.yaml"}, True)
+    (folder / "workspace.yaml").write_text("owner: sales-team\n")
+    assert set(watch.refresh(folder)[0].jobs) == {"bad", "good"}
+
+
+def test_a_file_full_of_mistakes_is_refused_fast(root: Path) -> None:
+    rows = "".join(f"  - {{key: t{number}, type: sql, mode: x}}\n" for number in range(1500))
+    (root / "dags/sales/bad.yaml").write_text(f"tasks:\n{rows}")
+    assert Project(root).load_workspace("sales").faulty == {}
 
 
 def test_one_job_is_loaded_alone(root: Path) -> None:

@@ -50,8 +50,9 @@ def _report(root: Path | str) -> Report:
     project = Project(root)
     workspaces = [project.load_workspace(name) for name in project.workspace_names()]
     mistakes = {mistake for workspace in workspaces for mistake in workspace.mistakes}
-    jobs = [job for workspace in workspaces for job in workspace.jobs.values()]
-    mistakes.update(across.mistakes(workspaces))
+    jobs = [job for each in workspaces for _, job in sorted((each.jobs | each.faulty).items())]
+    unread = any(len(workspace.broken) > len(workspace.faulty) for workspace in workspaces)
+    mistakes.update(across.mistakes(jobs, [each.file for each in workspaces if each.file], unread))
     mistakes.update(sql.mistakes(jobs))
     mistakes.update(programs.mistakes(jobs))
     mistakes.update(_loaders(project, workspaces))

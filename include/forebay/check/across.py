@@ -6,27 +6,28 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from forebay.errors import Mistake, suggestion
-from forebay.project import LoadedJob, Workspace, WorkspaceFile
+from forebay.project import LoadedJob, WorkspaceFile
 from forebay.rules import find_cycle, written
 from forebay.source import Step
 from forebay.spec.schedule import AfterSchedule
+from forebay.spec.task import LostTask
 from forebay.tasks.run_job import Task as RunJob
 
 Path = tuple[Step, ...]
 MOST_CYCLES = 20
 
 
-def mistakes(workspaces: Sequence[Workspace]) -> Iterator[Mistake]:
-    """Every mistake between the good jobs of all workspaces."""
-    jobs = {job.dag_id: job for workspace in workspaces for job in workspace.jobs.values()}
-    broken = any(workspace.broken for workspace in workspaces)
-    files = [workspace.file for workspace in workspaces if workspace.file]
+def mistakes(loaded: Sequence[LoadedJob], files: Sequence[WorkspaceFile], unread: bool) -> Iterator[Mistake]:
+    """Every mistake between the jobs of all workspaces; `unread` when there are jobs that cannot be read."""
+    jobs = {job.dag_id: job for job in loaded}
     writers: dict[str, tuple[LoadedJob, Path]] = {}
     yield from _namespaces(files)
-    for job in jobs.values():
+    for job in loaded:
         yield from _tables(job, writers, files)
-    for job in jobs.values():
-        yield from _after(job, writers, broken)
+    # A table that nobody seems to write may be written by what cannot be read.
+    unread = unread or any(map(_may_write_more, loaded))
+    for job in loaded:
+        yield from _after(job, writers, unread)
         yield from _started(job, jobs)
     yield from _circles(jobs, writers)
 
@@ -65,18 +66,28 @@ def _tables(
                 )
                 yield job.document.mistake(path, f"{message}. One job writes a table: use another name")
             namespace = table.partition(".")[0]
-            best = max(files, key=partial(_rank, namespace=namespace))
-            if _rank(best, namespace) > _rank(job.workspace, namespace):
+            best = max(files, key=partial(_rank, namespace=namespace), default=job.workspace)
+            if _rank(best, namespace) > _rank(job.workspace, namespace) and path not in job.wrong:
                 message = f"the table {table} belongs to the workspace {best.name}. Use another namespace"
                 yield job.document.mistake(path, message)
 
 
-def _after(job: LoadedJob, writers: dict[str, tuple[LoadedJob, Path]], broken: bool) -> Iterator[Mistake]:
+def _may_write_more(job: LoadedJob) -> bool:
+    """Whether a part that says what the job writes cannot be read."""
+    if not job.wrong:
+        return False
+    fields = ("table", "writes")
+    return not job.intact("tasks") or any(
+        isinstance(task, LostTask) or not all(job.intact("tasks", index, field) for field in fields)
+        for index, task in enumerate(job.spec.tasks)
+    )
+
+
+def _after(job: LoadedJob, writers: dict[str, tuple[LoadedJob, Path]], unread: bool) -> Iterator[Mistake]:
     if not isinstance(job.spec.schedule, AfterSchedule):
         return
     for position, table in enumerate(job.spec.schedule.after):
-        # A broken job may be the one that writes it.
-        if table not in writers and not broken:
+        if table not in writers and not unread:
             message = f"no job writes {table}, so this job would never start.{suggestion(table, writers, '')}"
             yield job.document.mistake(("schedule", "after", position), message)
 
@@ -89,12 +100,14 @@ def _started(job: LoadedJob, jobs: dict[str, LoadedJob]) -> Iterator[Mistake]:
         for name, value in task.parameters.items():
             path = ("tasks", index, "parameters", name)
             if name not in known:
+                if not target.intact("parameters", name):
+                    continue
                 message = f"the job {target.dag_id} has no parameter '{name}'.{suggestion(name, known)}"
                 yield job.document.mistake(path, message, key=True)
             elif not (isinstance(value, str) and "{" in value) and (reason := known[name].problem(value)):
                 yield job.document.mistake(path, f"{reason} (parameter of {target.dag_id})")
         missing = [name for name, each in known.items() if each.required and name not in task.parameters]
-        if missing:
+        if missing and job.intact("tasks", index, "parameters"):
             message = f"the job {target.dag_id} must be given {', '.join(missing)}. Add it under parameters"
             yield job.document.mistake(("tasks", index, "job"), message)
 
@@ -108,7 +121,9 @@ def _circles(jobs: dict[str, LoadedJob], writers: dict[str, tuple[LoadedJob, Pat
                 if table in writers:
                     causes[name].setdefault(writers[table][0].dag_id, ("schedule", "after", position))
         for index, task in enumerate(job.spec.tasks):
-            if isinstance(task, RunJob) and (target := task.dag_id(job.workspace.name)) in jobs:
+            if not isinstance(task, RunJob) or ("tasks", index, "job") in job.wrong:
+                continue
+            if (target := task.dag_id(job.workspace.name)) in jobs:
                 causes[target].setdefault(name, ("tasks", index, "job"))
     graph = {name: list(starters) for name, starters in causes.items()}
     for _ in range(MOST_CYCLES):

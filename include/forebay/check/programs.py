@@ -19,6 +19,9 @@ def mistakes(jobs: Iterable[LoadedJob]) -> Iterator[Mistake]:
     read: dict[Path, ast.Module | Mistake] = {}
     for job in jobs:
         for index, task in enumerate(job.spec.tasks):
+            # A file that is not there, or outside its folder, is a mistake already.
+            if not job.wrong.isdisjoint((("tasks", index, "application"), ("tasks", index, "function"))):
+                continue
             if isinstance(task, Spark):
                 path = job.spark_path(task.application)
             elif isinstance(task, Python):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from forebay.errors import Mistake, suggestion
 from forebay.project import LoadedJob
-from forebay.rules import unknown_value, value_names
+from forebay.rules import unknown_value
 from forebay.tasks.sql import Task
 
 MAX_BYTES = 1_000_000
@@ -76,7 +76,8 @@ def mistakes(jobs: Iterable[LoadedJob]) -> Iterator[Mistake]:
     tasks: list[tuple[LoadedJob, int, SqlText]] = []
     for job in jobs:
         for index, task in enumerate(job.spec.tasks):
-            if not isinstance(task, Task):
+            # A file that is not there, or outside its folder, is a mistake already.
+            if not isinstance(task, Task) or ("tasks", index, "file") in job.wrong:
                 continue
             try:
                 tasks.append((job, index, source_of(job, index)))
@@ -100,11 +101,10 @@ def _task_mistakes(job: LoadedJob, index: int, source: SqlText, found: Examined)
     # In the YAML itself a place is also named by its path; in a .sql file line and column say it all.
     where = f"tasks[{index}].sql" if task.file is None else ""
     yield from (replace(mistake, where=where) for mistake in found.mistakes)
-    known = value_names(job, task)
     for name, line, column in found.values:
-        if name not in known:
-            yield Mistake(source.file, line, column, where, unknown_value(name, known, f":{name}"))
-    if found.mistakes:
+        if problem := unknown_value(job, index, name, f":{name}"):
+            yield Mistake(source.file, line, column, where, problem)
+    if found.mistakes or not (job.intact("tasks", index, "table") and job.intact("tasks", index, "writes")):
         return
     if task.table:
         kind, line, column, _ = found.statements[0]

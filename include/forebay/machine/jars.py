@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -26,15 +27,16 @@ _REPORT_SECONDS = 5.0
 # What the resolver prints, and what it means to a person.
 _CAUSES = (
     ("PKIX path", "its certificate is signed by none of this machine's authorities: set SSL_CERT_FILE to yours"),
-    ("UnknownHostException", "its name is not known: check the network and the proxy (https_proxy)"),
+    ("not found. url", "its name is not known: check the network and the proxy (https_proxy)"),
     ("Connection refused", "it refuses connections: check the address and the network"),
     ("timed out", "it does not answer in time: check the network and the proxy (https_proxy)"),
-    ("HTTP response status: 401", "it wants another user or password: check the server of that id in settings.xml"),
-    ("HTTP response status: 403", "it refuses this user: check the server of that id in settings.xml"),
-    ("HTTP response status: 407", "the proxy wants a user and password: https_proxy=http://user:password@host:port"),
+    ("status: 401", "it wants another user or password: check the server of that id in settings.xml"),
+    ("status: 403", "it refuses this user: check the server of that id in settings.xml"),
+    ("proxy requires authentication", "the proxy wants a user and password: https_proxy=http://user:password@host:port"),
     ("No space left", "the disk is full: free some space"),
     ("not found", "it has no such file: ask who runs it"),
 )  # fmt: skip
+_TELLING = re.compile(r"^(?!\s+at |setting ).*(status: [1-7]|ERROR|Exception|not found\. url|proxy)")
 
 
 class JarError(ForebayError):
@@ -143,40 +145,54 @@ def _fetch_one(jar: Jar, progress: Callable[[str], None]) -> None:
 
 
 def _resolve(jar: Jar, mirror: maven.Address | None, work: Path, progress: Callable[[str], None]) -> Path:
-    import pyspark
-
-    ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
     options = [
         *trust.java_options(folder()), *maven.proxy_options(),
         "-Dsun.net.client.defaultConnectTimeout=20000", "-Dsun.net.client.defaultReadTimeout=60000",
+        # It runs for seconds: neither a second compiler nor a parallel collector pays.
+        "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
     ]  # fmt: skip
     # In files, for a command line can be read by every user of the machine.
     (work / "java.options").write_text("".join(f"{_quoted(option)}\n" for option in options))
-    (work / "ivysettings.xml").write_text(_ivy_settings(mirror))
+    file = work / jar.file_name
+    said = _ask(jar, mirror, "", work, progress)
+    # Ivy gives a password only to the realm it was stored for, and the repository's is known once it has refused.
+    asked = re.search(r"^authentication: k='(.*)@[^@]*' c='null'$", said, re.MULTILINE)
+    if asked and mirror is not None and mirror.user and not file.exists():
+        said = _ask(jar, mirror, asked.group(1), work, progress)
+    if not file.exists():
+        raise JarError(_failure(jar, mirror, said))
+    return file
+
+
+def _ask(
+    jar: Jar, mirror: maven.Address | None, realm: str, work: Path, progress: Callable[[str], None]
+) -> str:
+    """Lets Ivy put the jar into the folder `work`; returns all it said."""
+    import pyspark
+
+    ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
+    (work / "ivysettings.xml").write_text(_ivy_settings(mirror, realm))
     command = [
-        str(java.require() / "bin" / "java"), f"@{work / 'java.options'}", "-jar", str(ivy),
+        str(java.require() / "bin" / "java"), f"@{work / 'java.options'}", "-jar", str(ivy), "-debug",
         "-settings", str(work / "ivysettings.xml"), "-cache", str(work / "cache"),
         "-dependency", jar.group, jar.artifact, jar.version,
         "-confs", "default", "-types", "jar", "-notransitive",
         "-retrieve", str(work / "[artifact]-[revision].[ext]"),
     ]  # fmt: skip
     with (work / "log").open("w+", errors="replace") as log:
-        code = _watch(subprocess.Popen(command, stdout=log, stderr=log, cwd=work), work, progress)
+        _watch(subprocess.Popen(command, stdout=log, stderr=log, cwd=work), work, progress)
         log.seek(0)
-        said = log.read()
-    file = work / jar.file_name
-    if code or not file.exists():
-        raise JarError(_failure(jar, mirror, said))
-    return file
+        return log.read()
 
 
-def _watch(process: subprocess.Popen[bytes], work: Path, progress: Callable[[str], None]) -> int:
+def _watch(process: subprocess.Popen[bytes], work: Path, progress: Callable[[str], None]) -> None:
     """Waits for the resolver, and says every few seconds how much has arrived."""
     reported = time.monotonic()
     try:
         while True:
             try:
-                return process.wait(timeout=0.5)
+                process.wait(timeout=0.5)
+                return
             except subprocess.TimeoutExpired:
                 if time.monotonic() - reported < _REPORT_SECONDS:
                     continue
@@ -196,25 +212,25 @@ def _watch(process: subprocess.Popen[bytes], work: Path, progress: Callable[[str
 def _failure(jar: Jar, mirror: maven.Address | None, said: str) -> str:
     """What went wrong, without a password, and the resolver's last words."""
     where = f"{mirror.url} (named by {mirror.origin})" if mirror else "Maven Central"
-    cause = next((meaning for words, meaning in _CAUSES if words in said), "see below, and check the network")
-    lines = [line.rstrip() for line in said.splitlines() if line.strip(" \t:")]
-    tail = "\n".join(lines)[-1500:]
-    for secret in filter(None, (mirror.password if mirror else "",)):
-        tail = tail.replace(secret, "***")
+    cause = next((meaning for words, meaning in _CAUSES if words in said), "")
+    telling = [line.strip() for line in said.splitlines() if _TELLING.search(line)]
+    tail = "\n".join(dict.fromkeys(telling))[-1500:] or ("" if cause else said[-1500:].strip())
+    if mirror and mirror.password:
+        tail = tail.replace(mirror.password, "***")
     return (
-        f"{jar} could not be fetched from {where}: {cause}. A mirror can be set in ~/.m2/settings.xml or by "
-        f"{maven.VARIABLE}. The resolver said:\n{tail}"
-    )
+        f"{jar} could not be fetched from {where}: {cause or 'check the network'}. A mirror can be set in "
+        f"~/.m2/settings.xml or by {maven.VARIABLE}.{' The resolver said:' if tail else ''}\n{tail}"
+    ).rstrip()
 
 
-def _ivy_settings(mirror: maven.Address | None) -> str:
+def _ivy_settings(mirror: maven.Address | None, realm: str) -> str:
     """Settings with one repository: the mirror, or the one that Ivy knows by itself."""
     root = credentials = ""
     if mirror is not None:
         root = f" root={quoteattr(mirror.url.rstrip('/') + '/')}"
         if mirror.user:
             credentials = (
-                f'<credentials host={quoteattr(mirror.host)} realm="" '
+                f"<credentials host={quoteattr(mirror.host)} realm={quoteattr(realm)} "
                 f"username={quoteattr(mirror.user)} passwd={quoteattr(mirror.password)}/>"
             )
     # Without POMs, which may name parents and further repositories: the jar is all that is wanted.

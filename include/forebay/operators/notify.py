@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from typing import TYPE_CHECKING, Any
 
 from forebay.errors import ForebayError
-from forebay.spec.notifications import EmailNotification, Notifications, NotifierNotification
+from forebay.spec.notifications import (
+    EmailNotification,
+    Notifications,
+    NotifierNotification,
+    TaskNotifications,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier
@@ -31,6 +36,7 @@ def notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:
     from airflow.sdk import BaseNotifier
 
     module, _, name = path.rpartition(".")
+    invalidate_caches()
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -46,12 +52,12 @@ def notifier(path: str, arguments: dict[str, Any]) -> BaseNotifier:
 
 
 def callbacks(notifications: Notifications, start: str | None) -> dict[str, list[BaseNotifier]]:
-    """Callback arguments of a dag or an operator; `start` names the one for on_start, where there is one."""
+    """Callback arguments of a dag or an operator; `start` names the one for on_start of a task."""
     events: dict[str, Iterable[EmailNotification | NotifierNotification]] = {
         "on_success_callback": notifications.on_success,
         "on_failure_callback": notifications.on_failure,
     }
-    if start:
+    if start and isinstance(notifications, TaskNotifications):
         events[start] = notifications.on_start
         events["on_retry_callback"] = notifications.on_retry
     return {

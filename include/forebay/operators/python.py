@@ -39,6 +39,8 @@ class FunctionOperator(ForebayOperator):
     def execute(self, context: Context) -> Any:
         values = self.values(context)
         module, _, name = self.function.rpartition(".")
+        # The process was forked from the scheduler, which may have looked for this module before it was written.
+        importlib.invalidate_caches()
         call = getattr(importlib.import_module(module), name)
         self._running = True
         return call(**{key: filled(value, values) for key, value in self.arguments.items()})

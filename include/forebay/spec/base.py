@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -45,6 +46,8 @@ class Closed(BaseModel):
     """A part of a spec: unknown keys are refused, values never change, text is never read as a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    # Keys that people look for here although they belong somewhere else: what the message says about each.
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 class ShortForm:

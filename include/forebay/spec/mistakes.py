@@ -11,9 +11,9 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from forebay.errors import Mistake, suggestion
+from forebay.errors import Mistake, nearest, suggestion
 from forebay.source import MAX_MISTAKES, Document, Step, dotted
-from forebay.spec.base import PATTERN_WORDS
+from forebay.spec.base import PATTERN_WORDS, Closed
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,11 +35,11 @@ def validate(model: type[Model], document: Document) -> tuple[Model | None, list
         if detail["type"] == "extra_forbidden"
     }
     for detail in details[: 10 * MAX_MISTAKES]:
-        if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
-            continue  # the entries are there, each has its own mistake
+        if only_entries_wrong(detail):
+            continue
         if detail["type"] == "missing" and detail["loc"][:-1] in unknown:
-            near = suggestion(unknown[detail["loc"][:-1]], _known(model, detail["loc"][:-1]), "")
-            if f"'{detail['loc'][-1]}'" in near:
+            near = nearest(unknown[detail["loc"][:-1]], known_keys(model, detail["loc"][:-1]))
+            if near == detail["loc"][-1]:
                 continue  # the unknown key beside it is this one, misspelt
         mistake = _mistake(model, document, detail)
         if (mistake.line, mistake.column) not in places:
@@ -52,17 +52,23 @@ def validate(model: type[Model], document: Document) -> tuple[Model | None, list
     return None, first
 
 
+def only_entries_wrong(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short although its entries are there: each has a mistake of its own."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
+
+
 def _mistake(model: type[BaseModel], document: Document, detail: ErrorDetails) -> Mistake:
-    path, on_key = _data_path(document.data, detail["loc"])
+    path, on_key = data_path(document.data, detail["loc"])
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "missing":
         field = next(_fields(model, detail["loc"][:-1], detail["loc"][-1]), None)
         about = f": {field.description}" if field and field.description else ""
         return _at(document, path[:-1], path, f"is missing{about}")
     if kind == "extra_forbidden":
-        message = (
-            f"unknown key '{_short(path[-1])}'.{suggestion(str(path[-1]), _known(model, detail['loc'][:-1]))}"
-        )
+        key, known = str(path[-1]), known_keys(model, detail["loc"][:-1])
+        message = f"unknown key '{_short(key)}'.{suggestion(key, known)}"
+        for owner in _models(model, detail["loc"][:-1]):
+            message = owner.elsewhere.get(key, message) if issubclass(owner, Closed) else message
         return document.mistake(path, message, key=True)
     if kind == "union_tag_invalid":
         names = _quoted(context["expected_tags"])
@@ -114,7 +120,7 @@ def _at(document: Document, place: Sequence[Step], where: Sequence[Step], messag
     return Mistake(document.file, line, column, dotted(where), message)
 
 
-def _data_path(data: object, location: Sequence[Step]) -> tuple[list[Step], bool]:
+def data_path(data: object, location: Sequence[Step]) -> tuple[list[Step], bool]:
     """The path in the data of a pydantic location (it names union members too); whether it means a key."""
     path: list[Step] = []
     here: Any = data
@@ -134,20 +140,24 @@ def _data_path(data: object, location: Sequence[Step]) -> tuple[list[Step], bool
     return path, False
 
 
-def _known(model: type[BaseModel], location: Sequence[Step]) -> list[str]:
+def known_keys(model: type[BaseModel], location: Sequence[Step]) -> list[str]:
     """The keys that a mapping at `location` may have."""
     return [
         field.alias or name
-        for found in _types(model, location)
-        if isinstance(found, type) and issubclass(found, BaseModel)
+        for found in _models(model, location)
         for name, field in found.model_fields.items()
     ]
 
 
 def _fields(model: type[BaseModel], location: Sequence[Step], name: Step) -> Iterator[FieldInfo]:
-    for found in _types(model, location):
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            yield from (f for key, f in found.model_fields.items() if (f.alias or key) == name)
+    for found in _models(model, location):
+        yield from (f for key, f in found.model_fields.items() if (f.alias or key) == name)
+
+
+def _models(model: type[BaseModel], location: Sequence[Step]) -> list[type[BaseModel]]:
+    """The models that a mapping at a pydantic location may be of."""
+    types = _types(model, location)
+    return [found for found in types if isinstance(found, type) and issubclass(found, BaseModel)]
 
 
 def _types(model: object, location: Sequence[Step]) -> list[object]:

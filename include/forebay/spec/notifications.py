@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
@@ -49,13 +50,23 @@ Notification = Annotated[
 ]
 
 
-class Notifications(Closed):
-    """What is sent at each event."""
+_OF_A_TASK = "belongs to a task's notifications: Airflow tells of a run only that it succeeded or failed"
 
-    on_start: Many[Notification] = Field(default=(), description="When it starts.")
+
+class Notifications(Closed):
+    """What is sent when a run has ended."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {"on_start": _OF_A_TASK, "on_retry": _OF_A_TASK}
+
     on_success: Many[Notification] = Field(default=(), description="When it has succeeded.")
     on_failure: Many[Notification] = Field(default=(), description="When it has failed for good.")
-    on_retry: Many[Notification] = Field(default=(), description="When a task failed and is tried again.")
+
+
+class TaskNotifications(Notifications):
+    """What is sent at each event of a task."""
+
+    on_start: Many[Notification] = Field(default=(), description="When it starts.")
+    on_retry: Many[Notification] = Field(default=(), description="When it failed and is tried again.")
 
 
 class Deadline(Closed):

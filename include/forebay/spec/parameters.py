@@ -27,7 +27,8 @@ class Parameter(Closed):
     )
     default: Scalar = Field(
         default=None,
-        description="Value of a run that is given none; a date may be today or yesterday, seen at its start.",
+        description="Value of a run that is given none; a job that starts by itself needs one. A date may be today or "
+        "yesterday, seen at the run's start.",
     )
     description: str = Field(default="", description="What the value is for; shown in the trigger form.")
     options: Many[Scalar] = Field(default=(), description="The only values allowed.")

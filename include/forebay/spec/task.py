@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from forebay.source import Step
 from forebay.spec.base import SCALAR_SCHEMA, Closed, ConnectionId, Duration, Many, Scalar, ShortForm, TaskKey
-from forebay.spec.notifications import Notifications
+from forebay.spec.notifications import TaskNotifications
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -96,7 +96,7 @@ class BaseTask(Closed):
         default=None,
         description="Run the task once per value: a list, {inputs: [..]} or {task: key of a python task}.",
     )
-    notifications: Notifications | None = Field(default=None, description="Who hears about this task.")
+    notifications: TaskNotifications | None = Field(default=None, description="Who hears about this task.")
 
     def operator(self, job: LoadedJob) -> BaseOperator:
         """The Airflow operator that runs this task."""
@@ -112,6 +112,24 @@ class BaseTask(Closed):
         for name in self.text_fields:
             _collect(getattr(self, name), (name,), found)
         return found
+
+
+class LostTask(BaseTask):
+    """Stands for a task that cannot be built, so that the tasks that wait for it are not wrong as well."""
+
+    key: str = Field(description="Its key as it is written; empty when it has none.")
+
+    @property
+    def type(self) -> str:
+        return ""
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ()
 
 
 def _collect(value: Any, path: tuple[Step, ...], found: list[tuple[tuple[Step, ...], str]]) -> None:

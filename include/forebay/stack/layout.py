@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 import socket
+import stat
 import tempfile
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import psutil
 
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, suggestion
 
 PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181}
 """Ports a person meets, with their defaults; `forebay up --port NAME=N` moves one."""
@@ -26,8 +29,11 @@ INNER_PORTS = (
 )  # fmt: skip
 """Loopback ports between the services: free ones are chosen at first start and remembered."""
 
-# Linux keeps a Unix socket's path below 108 bytes; Postgres appends `/.s.PGSQL.5432.lock`.
-_SOCKET_FOLDER_LIMIT = 85
+# Linux keeps a Unix socket's path below 108 bytes; supervisord appends `/supervisor.sock.<process>` for a moment.
+_SOCKET_FOLDER_LIMIT = 80
+
+# What the database was made with: a new one of these opens nothing that is there.
+_LOCKED_WITH = ("postgres_password", "fernet_key")
 
 
 class StackError(ForebayError):
@@ -59,10 +65,11 @@ class Stack:
     def sockets(self) -> Path:
         """Folder of the Unix sockets: in the state folder unless its path is too long for one."""
         inside = self.state / "run"
-        if len(str(inside)) <= _SOCKET_FOLDER_LIMIT:
+        if len(os.fsencode(inside)) <= _SOCKET_FOLDER_LIMIT:
             return inside
-        name = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"forebay-{os.getuid()}-{name}"
+        name = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:12]
+        # Not TMPDIR: every command must find the same folder, whatever its environment.
+        return Path(f"/tmp/forebay-{os.getuid()}-{name}")
 
     @property
     def supervisor_socket(self) -> Path:
@@ -72,20 +79,35 @@ class Stack:
     def secrets(self) -> dict[str, str]:
         """The stack's own secrets, made at first start; the file is readable by its owner only."""
         path = self.state / "secrets.json"
-        stored = _read_json(path)
+        if not path.exists() and not (self.state / "postgres").exists():
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(path, json.dumps(_new_secrets(), indent=1), anew=True)
+        remedy = f"Restore it; without it the database in {self.state} cannot be opened, so else: forebay down, and remove that folder."
+        stored = _read_json(path, remedy)
+        lost = [name for name in _LOCKED_WITH if not stored.get(name)]
+        if lost:
+            raise StackError(f"{path}: {lost[0]} is missing. {remedy}")
+        # One that an earlier release did not have is made now.
         found = {name: str(stored.get(name) or new) for name, new in _new_secrets().items()}
         if found != stored:
             write_private(path, json.dumps(found, indent=1))
+        elif path.stat().st_mode & 0o077:
+            path.chmod(0o600)
         return found
 
     @cached_property
     def ports(self) -> dict[str, int]:
         """Port of each service by name, as last started (or as the next start would try)."""
-        stored = _read_json(self.state / "ports.json")
-        ports = {name: int(str(stored.get(name, default))) for name, default in PORTS.items()}
-        for name in INNER_PORTS:
-            ports[name] = int(str(stored.get(name, 0)))
-        return ports
+        path = self.state / "ports.json"
+        remedy = "Correct it, or remove it to have it made anew."
+        stored = _read_json(path, remedy)
+        ports = {name: stored.get(name, default) for name, default in PORTS.items()}
+        ports |= {name: stored.get(name, 0) for name in INNER_PORTS}
+        for name, port in ports.items():
+            least = 1 if name in PORTS else 0
+            if not isinstance(port, int) or isinstance(port, bool) or not least <= port <= 65535:
+                raise StackError(f"{path}: {name} is {port!r}, which is no port. {remedy}")
+        return {name: port for name, port in ports.items() if isinstance(port, int)}
 
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
@@ -93,8 +115,23 @@ class Stack:
     def create(self) -> None:
         """Makes the state folder; nobody but its owner may look into it."""
         for folder in (self.state, self.airflow_home, self.logs, self.state / "store", self.sockets):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                status = folder.lstat()
+                # In /tmp anyone may have made it before us, also as a link to a folder of ours.
+                if stat.S_ISLNK(status.st_mode) and folder == self.sockets:
+                    raise StackError(f"{folder}: is a link. Remove it, or use a shorter FOREBAY_STATE.")
+                if folder.stat().st_uid != os.getuid():
+                    raise StackError(
+                        f"{folder}: belongs to another user. Have it removed, or put the state elsewhere: "
+                        "FOREBAY_STATE=/path forebay up."
+                    )
+                folder.chmod(0o700)
+            except OSError as error:
+                raise StackError(
+                    f"{folder}: cannot be made a private folder ({error.strerror}). Mend that, or put the state "
+                    "elsewhere: FOREBAY_STATE=/path forebay up."
+                ) from error
 
     def choose_ports(self, moved: dict[str, int], *, free: bool) -> None:
         """Settles the ports for a start and remembers them.
@@ -104,11 +141,14 @@ class Stack:
         """
         unknown = sorted(set(moved) - set(PORTS))
         if unknown:
-            raise StackError(f"unknown port name {unknown[0]!r}. Known: {', '.join(PORTS)}.")
+            raise StackError(f"unknown port name {unknown[0]!r}.{suggestion(unknown[0], PORTS)}")
         ports = {**self.ports, **moved}
         chosen: set[int] = {ports[name] for name in PORTS}
         if len(chosen) < len(PORTS):
-            raise StackError(f"two services on one port: {', '.join(f'{n}={ports[n]}' for n in PORTS)}.")
+            raise StackError(
+                f"two services on one port: {', '.join(f'{n}={ports[n]}' for n in PORTS)}. "
+                f"Move one: forebay up --port NAME={free_port(chosen)}."
+            )
         taken = [name for name in PORTS if not port_is_free(ports[name])]
         if taken and not free:
             lines = [f"port {ports[name]} ({name}) is in use by {port_holder(ports[name])}" for name in taken]
@@ -128,15 +168,23 @@ class Stack:
         self.__dict__["ports"] = ports
 
 
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def write_private(path: Path, text: str, *, anew: bool = False) -> None:
+    """Writes a file that only its owner can read, whole or not at all; with `anew` one that is there stays."""
+    # mkstemp makes a file that only its owner can read.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if not anew:
+            os.replace(temporary, path)
+            return
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def port_is_free(port: int) -> bool:
@@ -147,6 +195,15 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextlib.contextmanager
+def reserved(port: int) -> Iterator[None]:
+    """Keeps a port from other stacks until the service that it is for starts: bound, but answering nobody."""
+    with socket.socket() as place:
+        # Without SO_REUSEADDR, so that nobody else's probe or bind succeeds.
+        place.bind(("127.0.0.1", port))
+        yield
 
 
 def free_port(avoid: set[int]) -> int:
@@ -164,11 +221,22 @@ def port_holder(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
                 if connection.pid:
-                    return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+                    process = psutil.Process(connection.pid)
+                    return f"{process.name()} (process {connection.pid}){_stack_of(process)}"
                 break
     except (psutil.Error, OSError):
         pass
     return "another process"
+
+
+def _stack_of(process: psutil.Process) -> str:
+    """Words for the Forebay stack that a process belongs to; empty where it belongs to none."""
+    from forebay.stack.services import STATE_VARIABLE
+
+    state = ""
+    with contextlib.suppress(psutil.Error, OSError):
+        state = process.environ().get(STATE_VARIABLE, "")
+    return f" of the Forebay stack in {state}" if state else ""
 
 
 def _new_secrets() -> dict[str, str]:
@@ -184,15 +252,13 @@ def _new_secrets() -> dict[str, str]:
     }
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def _read_json(path: Path, remedy: str) -> dict[str, object]:
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise StackError(
-            f"{path}: cannot be read ({error}). Restore it, or remove it to have it made anew."
-        ) from error
+        raise StackError(f"{path}: cannot be read ({error}). {remedy}") from error
     if not isinstance(data, dict):
-        raise StackError(f"{path}: not a JSON object. Restore it, or remove it to have it made anew.")
+        raise StackError(f"{path}: not a JSON object. {remedy}")
     return data

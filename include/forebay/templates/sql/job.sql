@@ -1,4 +1,4 @@
--- Trino's SQL. :day is the job's parameter, given as a DATE.
+-- Trino's SQL. :day is the job's parameter; it comes as a date, never as text.
 SELECT
     order_id,
     country,
