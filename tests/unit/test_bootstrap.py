@@ -149,13 +149,12 @@ def test_an_environment_that_does_not_work_is_made_anew(tmp_path: Path) -> None:
     assert not module.mend()
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="no uv on PATH")
 @pytest.mark.parametrize("place", ["file", "variable"])
 def test_uv_is_told_the_index_that_pip_is_configured_for(tmp_path: Path, place: str) -> None:
     root, home = tmp_path / "repository", tmp_path / "home"
     make_project(root)
     (home / ".pip").mkdir(parents=True)
-    env = environment(home, PATH=f"{Path(shutil.which('uv') or '').parent}:/usr/bin:/bin")
+    env = environment(home, PATH=f"{Path(shutil.which('uv') or sys.executable).parent}:/usr/bin:/bin")
     with site(root / "index", USER, PASSWORD) as served:
         if place == "file":
             (home / ".pip/pip.conf").write_text(f"[install]\nindex-url = {index_url(served)}\n")

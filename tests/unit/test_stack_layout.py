@@ -149,16 +149,6 @@ def test_a_taken_port_is_named_with_its_holder_and_the_way_out(stack: Stack, fre
         assert stack.ports["airflow"] == free["airflow"]
 
 
-def test_a_reserved_port_is_nobody_elses_and_free_at_once_after(stack: Stack) -> None:
-    port = layout.free_port(set())
-    with layout.reserved(port):
-        assert not layout.port_is_free(port)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=1)
-    assert layout.port_is_free(port)
-    socket.create_server(("127.0.0.1", port)).close()
-
-
 def test_a_port_of_another_stack_says_so(stack: Stack, free: dict[str, int]) -> None:
     program = (
         "import socket; server = socket.create_server(('127.0.0.1', 0))\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 
@@ -59,6 +60,9 @@ def group() -> None:
 
 def main() -> None:
     """Runs the command line; every refusal becomes a message and exit code 1."""
+    # The stack is on this machine: a company's proxy must not be asked for it.
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
     try:
         # Without standalone mode click returns the code of an Exit, and None after a command.
         code = group(standalone_mode=False)

@@ -20,8 +20,8 @@ from typing import Any
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.results import TableResult
 from forebay.lake.connection import CatalogConfig
+from forebay.machine.jars import pinned
 
-JARS = ("iceberg-spark-runtime-4.1_2.13-*.jar", "iceberg-aws-bundle-*.jar")
 _OPENED = (
     *(f"java.{name}" for name in ("lang", "lang.invoke", "lang.reflect", "io", "net", "nio", "util")),
     *("java.util.concurrent", "java.util.concurrent.atomic", "jdk.internal.ref", "sun.nio.ch", "sun.nio.cs"),
@@ -184,16 +184,15 @@ class SparkEngine:
         ]
 
     def _jar_files(self) -> list[str]:
-        found = []
-        for pattern in JARS:
-            matches = sorted(Path(self._jars).glob(pattern)) if self._jars else []
-            if not matches:
+        # The folder is shared by all checkouts: only the pinned files count.
+        files = [Path(self._jars or ".") / jar.file_name for jar in pinned()]
+        for file in files:
+            if not self._jars or not file.exists():
                 raise EngineError(
-                    f"{pattern} is not in the folder FOREBAY_JARS names ({self._jars or 'not set'}). "
+                    f"{file.name} is not in the folder FOREBAY_JARS names ({self._jars or 'not set'}). "
                     "Run `make install`."
                 )
-            found.append(str(matches[-1]))
-        return found
+        return [str(file) for file in files]
 
     def _environment(self, folder: Path, values: Mapping[str, object]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}

@@ -119,6 +119,9 @@ def _postgres(stack: Stack) -> str | None:
 def _airflow(
     client: httpx.Client, stack: Stack, names: Sequence[str], states: dict[str, supervisor.Process]
 ) -> dict[str, str]:
+    if not _listens(states.get("api-server"), stack.ports["airflow"]):
+        # Another program may answer on the port: nothing is believed of it, and no password is sent to it.
+        return dict.fromkeys(names, f"the API server does not listen on port {stack.ports['airflow']} yet")
     try:
         answer = client.get(f"{stack.url('airflow')}/api/v2/monitor/health").raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
@@ -135,6 +138,19 @@ def _airflow(
         elif beat is None or datetime.fromisoformat(beat).timestamp() < states[name].since - 1:
             reasons[name] = "no heartbeat since it started"
     return reasons
+
+
+def _listens(process: supervisor.Process | None, port: int) -> bool:
+    """Whether a supervised process, or one below it, listens on a port."""
+    if process is None or not process.pid:
+        return False
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(process.pid)
+        for member in (parent, *parent.children(recursive=True)):
+            for connection in member.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    return True
+    return False
 
 
 def tree_memory(pid: int) -> int:

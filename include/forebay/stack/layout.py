@@ -11,7 +11,6 @@ import socket
 import stat
 import tempfile
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -195,15 +194,6 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-@contextlib.contextmanager
-def reserved(port: int) -> Iterator[None]:
-    """Keeps a port from other stacks until the service that it is for starts: bound, but answering nobody."""
-    with socket.socket() as place:
-        # Without SO_REUSEADDR, so that nobody else's probe or bind succeeds.
-        place.bind(("127.0.0.1", port))
-        yield
 
 
 def free_port(avoid: set[int]) -> int:
