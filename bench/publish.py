@@ -48,7 +48,7 @@ for job in range({JOBS}):
             previous = operator
     globals()[dag.dag_id] = dag
 '''
-    write(root / "dags/bench/jobs.py", text)
+    write(root / "dags/bench/loader.py", text)
     # For the run: the same dag in a file of its own, which a task's process reads without the other thousand.
     alone = text.replace(f"range({JOBS})", "[9999]").replace("bench.job_", "bench.alone_")
     write(root / "dags/bench/alone.py", alone)
@@ -70,7 +70,7 @@ def dag_factory(root: Path) -> None:
     subprocess.run(command, check=True)
     write(target / "noop.py", "def nothing():\n    pass\n")
     write(
-        root / "dags/bench/jobs.py",
+        root / "dags/bench/loader.py",
         "# airflow dags from YAML\nfrom pathlib import Path\nfrom dagfactory import load_yaml_dags\n"
         "load_yaml_dags(globals_dict=globals(), dags_folder=str(Path(__file__).parent))\n",
     )
