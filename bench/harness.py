@@ -17,6 +17,7 @@ from forebay.stack.layout import Stack
 
 LOADER = '"""Every YAML file in this folder is a job: an Airflow dag."""\nfrom forebay.dag import load_dags\nglobals().update(load_dags(__file__))\n'
 Row = tuple[str, str, str, bool]
+LONGEST_RUN = 240
 
 
 def say(text: str) -> None:
@@ -37,6 +38,8 @@ def running(root: Path) -> Iterator[Stack]:
     """A stack over a project, on free ports; gone afterwards."""
     stack = Stack(root, root / ".forebay")
     (root / "dags").mkdir(parents=True, exist_ok=True)
+    # Python remembers of a folder on its path that it was not there.
+    (root / "include").mkdir(exist_ok=True)
     try:
         lifecycle.up(stack, lambda _: None, free_ports=True)
         yield stack
@@ -57,8 +60,10 @@ def run_once(api: AirflowApi, dag_id: str) -> tuple[float, float]:
     """Triggers a run; seconds from the request to the first task's start, and to the last task's end."""
     began = time.time()
     run_id = api.trigger(dag_id, {})
-    for _ in api.follow(dag_id, run_id, every=0.05):
-        pass
+    for run, tasks in api.follow(dag_id, run_id, every=0.05):
+        if time.time() - began > LONGEST_RUN:
+            states = {task["task_id"]: task["state"] for task in tasks}
+            raise SystemExit(f"{dag_id} {run_id} is {run['state']} after {LONGEST_RUN} s: {states}")
     tasks = api.task_instances(dag_id, run_id)
     if any(task["state"] != "success" for task in tasks):
         failed = next(task for task in tasks if task["state"] != "success")

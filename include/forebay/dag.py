@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Asset, AssetAll, AssetAny, CronTriggerTimetable, Pa
 
 from forebay import watch
 from forebay.errors import ForebayError, JobSpecError, Mistake
+from forebay.garbage import not_collected
 from forebay.operators.make import table_asset
 from forebay.operators.notify import callbacks, described
 from forebay.project import Project
@@ -55,6 +56,11 @@ def load_dags(loader: str) -> dict[str, DAG]:
         workspace, _, name = wanted.partition(".")
         if workspace == folder.name and name:
             return {wanted: build_dag(Project(folder.parent.parent).load_job(workspace, name))}
+    with not_collected():
+        return _load_all(folder)
+
+
+def _load_all(folder: Path) -> dict[str, DAG]:
     watched, _ = watch.refresh(folder)
     shown = "forebay.bundle" in sys.modules
     mistakes = [] if shown else [mistake for found in watched.broken.values() for mistake in found]

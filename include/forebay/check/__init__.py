@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from forebay.check import across, programs, sql
 from forebay.errors import Mistake
+from forebay.garbage import not_collected
 from forebay.project import Project, Workspace
 
 
@@ -37,13 +37,8 @@ def check(root: Path | str) -> list[Mistake]:
 def report(root: Path | str) -> Report:
     """The same, with how many workspaces and jobs were looked at."""
     # Thousands of syntax trees are made and dropped: looking for cycles among them takes a third of the time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with not_collected():
         return _report(root)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _report(root: Path | str) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from forebay.errors import Mistake, suggestion
@@ -12,6 +12,7 @@ from forebay.rules import unknown_value
 from forebay.tasks.sql import Task
 
 MAX_BYTES = 1_000_000
+TEXTS_PER_WORKER = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,23 @@ def mistakes(jobs: Iterable[LoadedJob]) -> Iterator[Mistake]:
                 yield job.document.mistake(
                     ("tasks", index, "file"), f"{task.file} cannot be read: {error.strerror}"
                 )
-    examined: dict[SqlText, Examined] = {}
+    examined = _examine_all(list(dict.fromkeys(source for _, _, source in tasks)))
     for job, index, source in tasks:
-        if source not in examined:
-            examined[source] = examine(source)
         yield from _task_mistakes(job, index, source, examined[source])
+
+
+def _examine_all(sources: Sequence[SqlText]) -> dict[SqlText, Examined]:
+    """Reads every text once; many are shared out among the cores, since a syntax tree is made in Python."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    workers = min(cores, len(sources) // TEXTS_PER_WORKER)
+    if workers < 2:
+        return {source: examine(source) for source in sources}
+    import multiprocessing
+
+    import forebay.sqltext  # noqa: F401  (before the fork: the workers inherit it)
+
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        return dict(zip(sources, pool.imap(examine, sources, chunksize=50), strict=True))
 
 
 def _task_mistakes(job: LoadedJob, index: int, source: SqlText, found: Examined) -> Iterator[Mistake]:
