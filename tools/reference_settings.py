@@ -12,10 +12,12 @@ from forebay.stack.services import airflow_configuration, services
 HIDDEN = "***"
 PORT_WORDS = {
     "airflow": "Airflow's UI and REST API; asks for a login",
+    "lens": "the catalog as a run sees it; passes on the credential of who asks",
     "s3": "object store, S3's protocol; asks for the stack's key",
     "catalog": "Iceberg REST catalog; asks for the stack's key",
 }
 SERVICE_WORDS = {
+    "lens": "the catalog as each run sees it: a run writes its own branch, published at its end",
     "store": "SeaweedFS: object store and Iceberg REST catalog in one process",
     "postgres": "Airflow's database; answers on a Unix socket only",
     "api-server": "Airflow's UI and REST API",

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Asset, AssetAll, AssetAny, CronTriggerTimetable, Pa
 from forebay import watch
 from forebay.errors import ForebayError, JobSpecError, Mistake
 from forebay.garbage import not_collected
+from forebay.operators import publish
 from forebay.operators.make import table_asset
 from forebay.operators.notify import callbacks, described
 from forebay.project import Project
@@ -82,6 +83,7 @@ def build_dag(job: LoadedJob) -> DAG:
     try:
         dag = _dag(job)
         _add_tasks(dag, job)
+        publish.add(dag, job)
         dag.validate()  # type: ignore[no-untyped-call]
     except JobSpecError:
         raise

@@ -20,10 +20,13 @@ _MODULES = (
     "forebay.engines.duckdb",
     "forebay.engines.ingest",
     "forebay.operators.ingest",
+    "forebay.operators.publish",
     "forebay.operators.python",
     "forebay.operators.run_job",
     "forebay.operators.spark",
     "forebay.operators.sql",
+    "forebay.lake.replay",
+    "forebay.lake.retry",
     "forebay.sqltext",
 )
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
 
@@ -116,6 +117,39 @@ def _wait(config: CatalogConfig, process: subprocess.Popen[bytes], log: Path) ->
             return
         time.sleep(0.1)
     raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="session")
+def lens(config: CatalogConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a lens in front of the catalog, in a process of its own."""
+    with running_lens(config, tmp_path_factory.mktemp("lens") / "log") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running_lens(config: CatalogConfig, log: Path, port: int = 0) -> Iterator[str]:
+    port = port or free_ports(1)[0]
+    command = [sys.executable, "-m", "forebay.lens", "--catalog", config.uri, "--port", str(port)]
+    with log.open("a") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{address}/health").status_code == 200:
+                    break
+            time.sleep(0.05)
+        else:
+            raise AssertionError(log.read_text())
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture

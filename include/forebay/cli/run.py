@@ -131,6 +131,7 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, *, quiet: bool = False) ->
     """Shows each task as it ends until the run has; returns state, tasks and the tables written."""
     shown: set[tuple[str, int]] = set()
     tables: dict[str, Any] = {}
+    published: dict[str, Any] = {}
     tasks: dict[tuple[str, int], Json] = {}
     started = time.monotonic()
     tty = sys.stderr.isatty() and not quiet
@@ -143,11 +144,13 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, *, quiet: bool = False) ->
             if task["state"] not in _ENDED or key in shown:
                 continue
             shown.add(key)
-            written = _tables(api, dag_id, run_id, task)
+            value = _returned(api, dag_id, run_id, task)
+            written = _mapping(value.get("tables"))
+            published = _mapping(value.get("published"))
             tables.update(written)
             if not quiet:
                 _clear(tty)
-                _print_task(api, dag_id, run_id, task, written)
+                _print_task(api, dag_id, run_id, task, written, published)
         if tty and run["state"] not in ("success", "failed"):
             running = [str(t["task_id"]) for t in instances if t["state"] == "running"]
             click.echo(
@@ -176,18 +179,28 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, *, quiet: bool = False) ->
             for (key, index), t in sorted(tasks.items())
         ],
         "tables": tables,
+        "published": published,
     }
 
 
-def _tables(api: AirflowApi, dag_id: str, run_id: str, task: Json) -> dict[str, Any]:
+def _returned(api: AirflowApi, dag_id: str, run_id: str, task: Json) -> dict[str, Any]:
     if task["state"] != "success":
         return {}
-    value = api.xcom(dag_id, run_id, str(task["task_id"]), int(task["map_index"]))
-    tables = value.get("tables") if isinstance(value, dict) else None
-    return tables if isinstance(tables, dict) else {}
+    return _mapping(api.xcom(dag_id, run_id, str(task["task_id"]), int(task["map_index"])))
 
 
-def _print_task(api: AirflowApi, dag_id: str, run_id: str, task: Json, written: dict[str, Any]) -> None:
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _print_task(
+    api: AirflowApi,
+    dag_id: str,
+    run_id: str,
+    task: Json,
+    written: dict[str, Any],
+    published: dict[str, Any],
+) -> None:
     mark, colour = _MARKS.get(str(task["state"]), ("?", "white"))
     name = str(task["task_id"]) + (f"[{task['map_index']}]" if task["map_index"] >= 0 else "")
     seconds = f"{task['duration']:6.1f} s" if task["duration"] else "        "
@@ -195,6 +208,8 @@ def _print_task(api: AirflowApi, dag_id: str, run_id: str, task: Json, written: 
         f"{table}: {figures.get('inserted', 0) + figures.get('updated', 0):,} rows written, {figures['rows']:,} in all"
         for table, figures in written.items()
     )
+    if published:
+        rows = ", ".join(published)
     ended = "" if task["state"] in ("success", "failed") else f" {task['state']}"
     click.echo(f"  {click.style(mark, fg=colour)} {name:<24}{seconds}  {rows}{ended}".rstrip())
     if task["state"] == "failed":

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from forebay.engines import merge
 from forebay.engines.background import Background, EngineError
 from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
-from forebay.engines.results import TableResult
+from forebay.engines.results import NOT_WRITTEN, TableResult
 from forebay.engines.session import connect, remove_spill, spill_folder
+from forebay.lake.branch import REPLAY
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft, is_conflict
 from forebay.lake.connection import CATALOG, CatalogConfig, LakeError
 from forebay.lake.datafiles import DataFileWriter
@@ -128,6 +129,10 @@ class DuckDBEngine:
         bounded = select if limit is None else f"SELECT * FROM ({select}\n) LIMIT {int(limit)}"
         return self._run(lambda: self.connection.execute(bounded).to_arrow_table())
 
+    def work(self, function: Callable[[], Result]) -> Result:
+        """Run a function of several steps on `connection`, where `cancel` can stop it between them."""
+        return self._run(function)
+
     def batches(self, select: str) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT, streamed; for the thread that calls."""
         yield from self.connection.execute(select).to_arrow_reader(BATCH_ROWS)
@@ -205,7 +210,9 @@ class DuckDBEngine:
     def _replace(self, select: str, columns: Plan, draft: Draft, mode: Mode) -> TableResult:
         files, written = self.files(columns.select(f"({select}\n)"), draft)
         replace: dict[str, Any] = {"overwrite": "everything", "overwrite_partitions": "partitions"}
-        table, taken = draft.commit(files, replace.get(mode, "nothing"))
+        # An overwrite of an empty table takes nothing out, but is no mere append either.
+        properties = {} if mode == "append" else {REPLAY: "no"}
+        table, taken = draft.commit(files, replace.get(mode, "nothing"), properties=properties)
         return result_of(table, draft, mode, inserted=written, deleted=taken)
 
     def files(self, select: str, draft: Draft) -> tuple[list[Any], int]:
@@ -259,7 +266,7 @@ def changes(
                 deleted=counts["deleted-records"],
                 snapshot_id=current.snapshot_id if current is not None else None,
                 seconds=seconds,
-                note="" if changed else "not written by this task",
+                note="" if changed else NOT_WRITTEN,
             )
         )
     return results

@@ -17,6 +17,7 @@ from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
 from forebay.engines.duckdb import DuckDBEngine, lake_name, result_of
 from forebay.engines.files import ENDINGS, Found, S3Access, find
 from forebay.engines.results import TableResult
+from forebay.lake.branch import LANDED
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.tables import TableDefinition, load, row_count
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 Format = Literal["csv", "json", "parquet"]
-LANDED = "forebay.ingest.files"
 SOURCE, MOMENT = "_source_file", "_ingested_at"
 BATCH_FILES, BATCH_BYTES = 1_000, 1_000_000_000
 _SMALL = 65_536
@@ -130,8 +130,11 @@ class Ingest:
 
     def _landed(self, table: Table, name: str, candidates: Sequence[str]) -> set[str]:
         """Which candidates are landed: by the snapshots' own lists, then by rows (snapshots expire)."""
+        from pyiceberg.table.snapshots import ancestors_of
+
         names: set[str] = set()
-        for snapshot in table.metadata.snapshots:
+        # Only what leads to today's rows: a landing that was rolled back is to be landed again.
+        for snapshot in ancestors_of(table.metadata.current_snapshot(), table.metadata):
             text = snapshot.summary.get(LANDED) if snapshot.summary else None
             names.update(json.loads(text) if text else ())
         unsure = [one for one in candidates if one not in names]

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from forebay.engines.columns import Plan, quoted, sql_name
 from forebay.engines.results import TableResult
+from forebay.lake.branch import REPLAY
 from forebay.lake.commit import Draft
 from forebay.lake.connection import LakeError
 
 if TYPE_CHECKING:
     from forebay.engines.duckdb import DuckDBEngine
 
+# What is new depends on which keys were there, also where nothing but new keys came.
+_BY_KEY = {REPLAY: "no"}
 SOURCE, MATCHED = "temp.forebay_source", "temp.forebay_matched"
 
 
@@ -47,7 +50,7 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
     )
     if draft.base_snapshot is None:
         files, written = engine.files(f"SELECT {fresh} FROM {SOURCE} s", draft)
-        committed, _ = draft.commit(files)
+        committed, _ = draft.commit(files, properties=_BY_KEY)
         return result_of(committed, draft, "merge", inserted=written)
 
     target = f"{lake_name(table)} t AT (VERSION => {draft.base_snapshot})"
@@ -94,7 +97,7 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
             f"LEFT JOIN {SOURCE} s ON {joined} WHERE t.filename IN ({inside}) UNION ALL {rows}"
         )
     files, _ = engine.files(rows, draft)
-    committed, _ = draft.commit(files, "files" if paths else "nothing", paths)
+    committed, _ = draft.commit(files, "files" if paths else "nothing", paths, _BY_KEY)
     return result_of(committed, draft, "merge", inserted=inserted, updated=updated)
 
 

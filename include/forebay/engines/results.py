@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
+NOT_WRITTEN = "not written by this task"
+
+
 @dataclass(frozen=True)
 class TableResult:
     """Rows of one table after a task, and what the task did to them."""
@@ -20,6 +23,14 @@ class TableResult:
     seconds: float = 0.0
     created: bool = False
     note: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the task made a snapshot of the table."""
+        if self.mode in ("statements", "spark"):
+            # Not every engine counts the rows of a statement.
+            return self.snapshot_id is not None and self.note != NOT_WRITTEN
+        return self.snapshot_id is not None and bool(self.inserted or self.updated or self.deleted)
 
     def xcom(self) -> dict[str, Any]:
         """As a small dictionary."""

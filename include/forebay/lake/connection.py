@@ -13,6 +13,8 @@ from forebay.errors import ForebayError
 if TYPE_CHECKING:
     from pyiceberg.catalog.rest import RestCatalog
 
+    from forebay.lake.identity import TaskTry
+
 CATALOG = "lake"
 
 
@@ -33,6 +35,8 @@ class CatalogConfig:
     path_style: bool = True
     oauth_uri: str = ""
     """Where tokens are issued; by default below `uri`."""
+    lens: str = ""
+    """Where the lens answers: the catalog as one run sees it. Empty where there is none."""
 
     @property
     def token_uri(self) -> str:
@@ -41,6 +45,19 @@ class CatalogConfig:
     def at(self, uri: str) -> CatalogConfig:
         """The same lake seen through another catalog address; tokens still come from this one."""
         return replace(self, uri=uri.rstrip("/"), oauth_uri=self.token_uri)
+
+    def seen_by(self, who: TaskTry) -> CatalogConfig:
+        """The lake as this try of a task sees it: its run's branch as main."""
+        if not self.lens:
+            raise LakeError(
+                "The catalog connection names no lens, and a run writes its tables through one. Add it to the "
+                'connection\'s extra: {"lens": "http://127.0.0.1:8182"}.'
+            )
+        return self.at(f"{self.lens}/run/{who.segment()}")
+
+    def published(self) -> CatalogConfig:
+        """The lake without what runs have not published, where there is a lens."""
+        return self.at(f"{self.lens}/published") if self.lens else self
 
     @classmethod
     def from_connection(
@@ -65,6 +82,7 @@ class CatalogConfig:
             s3_region=str(extra.get("s3.region") or "us-east-1"),
             path_style=str(extra.get("s3.path-style-access", "true")).lower() == "true",
             oauth_uri=str(extra.get("oauth2-server-uri") or ""),
+            lens=str(extra.get("lens") or "").rstrip("/"),
         )
 
     @classmethod

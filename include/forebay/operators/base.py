@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
     from forebay.engines.results import TableResult
     from forebay.lake.connection import CatalogConfig
+    from forebay.lake.identity import TaskTry
     from forebay.lake.tables import TableDefinition
     from forebay.project import LoadedJob
     from forebay.spec.table import TableLayout
+    from forebay.spec.task import BaseTask
 
 
 class Engine(Protocol):
@@ -27,26 +30,35 @@ class Engine(Protocol):
 
 
 class ForebayOperator(BaseOperator):
-    """Resolves a run's values, and stops its engine when Airflow kills the task."""
+    """Resolves a run's values, shows its engine the run's own branch, and stops it when Airflow kills the task."""
+
+    engine_name = ""
 
     def __init__(
         self,
         *,
         parameters: Mapping[str, Mapping[str, Any]] | None = None,
         catalog_conn_id: str = "lake_catalog",
+        tables: Sequence[str] = (),
+        publish: str = "together",
         item: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.tables, self.publish = list(tables), publish
         self.parameters = {name: dict(value) for name, value in (parameters or {}).items()}
         self.catalog_conn_id = catalog_conn_id
         self.item = item
         self._engine: Engine | None = None
+        self._who: TaskTry | None = None
+        self._wrote: list[str] = []
 
     @staticmethod
-    def settings(job: LoadedJob) -> dict[str, Any]:
+    def settings(job: LoadedJob, task: BaseTask) -> dict[str, Any]:
         """The arguments every operator of a job takes."""
         return {
+            "tables": list(task.writes),
+            "publish": job.spec.publish,
             "parameters": {
                 name: {"type": parameter.type, "default": parameter.default}
                 for name, parameter in job.spec.parameters.items()
@@ -81,13 +93,36 @@ class ForebayOperator(BaseOperator):
             values["item"] = self.item
         return values
 
-    def catalog(self, engine: Connection | None = None) -> CatalogConfig:
-        """The catalog the engine's connection names, else the workspace's."""
+    def pre_execute(self, context: Context) -> None:
+        """Names this try, and takes what earlier tries of the task wrote off the run's branch."""
+        from forebay.operators.transaction import begin
+
+        self._who = begin(self, context)
+
+    def post_execute(self, context: Context, result: Any = None) -> None:
+        """Tells the task `publish` which try counts and what it wrote; with `publish: each`, publishes that."""
+        from forebay.operators.transaction import end
+
+        assert self._who is not None
+        end(self, context, self._who, self._wrote)
+
+    def catalog(
+        self, engine: Connection | None = None, *, main: bool = False, exclusive: Sequence[str] = ()
+    ) -> CatalogConfig:
+        """The lake as this try sees it; with `main` as everybody does.
+
+        It is the catalog that the engine's connection names, else the workspace's. New rows of `exclusive` tables
+        depend on the rows that were there, so they are not repeated on top of another writer's.
+        """
         from forebay.lake.connection import CatalogConfig
 
         named = engine.extra_dejson.get("catalog") if engine is not None else None
         found = self.connection(str(named or self.catalog_conn_id))
-        return CatalogConfig.from_connection(found.host, found.login, found.password, found.extra_dejson)
+        config = CatalogConfig.from_connection(found.host, found.login, found.password, found.extra_dejson)
+        if main:
+            return config
+        assert self._who is not None
+        return config.seen_by(replace(self._who, exclusive=tuple(exclusive)))
 
     @staticmethod
     def connection(conn_id: str) -> Connection:
@@ -103,6 +138,8 @@ class ForebayOperator(BaseOperator):
         assets = {str(getattr(asset, "name", "")): asset for asset in self.outlets or ()}
         for result in results:
             self.log.info("%s", result)
+            if result.changed:
+                self._wrote.append(result.table)
             if events is not None and result.table in assets and result.snapshot_id:
                 events[assets[result.table]].extra.update(
                     rows=result.rows, snapshot_id=str(result.snapshot_id)

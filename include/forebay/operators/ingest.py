@@ -26,12 +26,14 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
         files=list(task.files), table=task.table, format=task.format, csv=task.options.csv.model_dump(),
         columns=dict(task.columns), layout=layout(task), root=str(job.workspace.root),
         conn_id=task.conn_id or connections.files, sql_conn_id=connections.sql,
-        **ForebayOperator.settings(job),
+        **ForebayOperator.settings(job, task),
     )  # fmt: skip
 
 
 class IngestOperator(ForebayOperator):
     """Appends the rows of files not landed yet, each file once."""
+
+    engine_name = "duckdb"
 
     def __init__(
         self,

@@ -45,7 +45,8 @@ def make(operator: type[BaseOperator], task: BaseTask, job: LoadedJob, **own: An
         arguments["execution_timeout"] = task.timeout
     if task.description:
         arguments["doc_md"] = task.description
-    if task.writes:
+    # Otherwise publishing is what updates the assets.
+    if task.writes and job.spec.publish == "each":
         arguments["outlets"] = [table_asset(table) for table in task.writes]
     if task.notifications:
         arguments.update(callbacks(task.notifications, "on_execute_callback"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTerminated
 
+from forebay.lake import use
 from forebay.operators.base import ForebayOperator
 from forebay.operators.make import make
 from forebay.spec.text import fill
@@ -23,12 +24,14 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
     """The operator of a `python` task."""
     return make(
         FunctionOperator, task, job,
-        function=f"{job.workspace.name}.{task.function}", arguments=dict(task.arguments), **ForebayOperator.settings(job),
+        function=f"{job.workspace.name}.{task.function}", arguments=dict(task.arguments), **ForebayOperator.settings(job, task),
     )  # fmt: skip
 
 
 class FunctionOperator(ForebayOperator):
     """Imports `function` (workspace.module.name) and calls it with `arguments`; its result is the task's XCom."""
+
+    engine_name = "python"
 
     def __init__(self, *, function: str, arguments: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,6 +46,7 @@ class FunctionOperator(ForebayOperator):
         importlib.invalidate_caches()
         call = getattr(importlib.import_module(module), name)
         self._running = True
+        use(self.catalog())
         return call(**{key: filled(value, values) for key, value in self.arguments.items()})
 
     def on_kill(self) -> None:

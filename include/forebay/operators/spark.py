@@ -24,12 +24,14 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
         SparkOperator, task, job,
         application=str(job.spark_path(task.application)), arguments=list(task.arguments),
         writes=list(task.writes), conf=dict(task.conf), driver_memory=task.driver_memory,
-        conn_id=task.conn_id or job.workspace.spec.connections.spark, **ForebayOperator.settings(job),
+        conn_id=task.conn_id or job.workspace.spec.connections.spark, **ForebayOperator.settings(job, task),
     )  # fmt: skip
 
 
 class SparkOperator(ForebayOperator):
     """Runs the program with the catalog `lake` configured and follows its output."""
+
+    engine_name = "spark"
 
     def __init__(
         self,

@@ -25,12 +25,14 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
         sql=task.sql, file=str(job.sql_path(task.file)) if task.file else None,
         table=task.table, layout=layout(task), mode=task.mode, merge_key=list(task.merge_key),
         writes=list(task.declared_writes), conn_id=task.conn_id or job.workspace.spec.connections.sql,
-        **ForebayOperator.settings(job),
+        **ForebayOperator.settings(job, task),
     )  # fmt: skip
 
 
 class SqlOperator(ForebayOperator):
     """Runs SQL in Trino's dialect: a SELECT into `table`, or statements that write `writes`."""
+
+    engine_name = "duckdb"
 
     def __init__(
         self,
@@ -77,8 +79,10 @@ class SqlOperator(ForebayOperator):
                 f"connection {self.conn_id} is of type {connection.conn_type}; sql tasks run on duckdb."
             )
         settings = connection.extra_dejson
+        # An append whose SELECT reads its own table would not be the same after another writer's rows.
+        plain = self.table is not None and self.mode == "append" and self.table not in script.reads
         with DuckDBEngine(
-            self.catalog(connection),
+            self.catalog(connection, exclusive=() if plain else self.tables),
             memory_limit=str(settings.get("memory_limit", "1GB")),
             threads=int(settings.get("threads", 2)),
             macros=sqltext.MACROS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from forebay.spec.base import Closed, Duration, Many, Name, Some, Tag
@@ -25,6 +27,11 @@ class JobSpec(Closed):
         default={}, description="Values a run is given, by their names."
     )
     max_concurrent_runs: int = Field(default=1, ge=1, le=1000, description="Runs at the same time.")
+    publish: Literal["together", "each", "after_approval"] = Field(
+        default="together",
+        description="When what a run wrote is seen by others: all tables at once when all tasks are done, each "
+        "task's tables when that task is done, or all at once after a person approved in Airflow.",
+    )
     timeout: Duration | None = Field(default=None, description="A run is ended as failed after this time.")
     deadline: DeadlineField | None = Field(
         default=None, description="Time by which a run must be done, else people are told."

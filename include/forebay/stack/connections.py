@@ -15,6 +15,7 @@ def connections(stack: Stack) -> list[dict[str, object]]:
         "s3.endpoint": stack.url("s3"),
         "s3.region": region,
         "s3.path-style-access": "true",
+        "lens": stack.url("lens"),
     }
     return [
         _connection("lake_catalog", "iceberg", "Iceberg REST catalog of the lake", catalog, stack.url("catalog"), access, secret),

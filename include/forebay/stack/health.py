@@ -75,6 +75,8 @@ def unhealthy(stack: Stack, names: Sequence[str] = SERVICES) -> dict[str, str]:
             reasons["store"] = reason
         if "postgres" in names and "postgres" not in reasons and (reason := _postgres(stack)):
             reasons["postgres"] = reason
+        if "lens" in names and "lens" not in reasons and (reason := _lens(client, stack)):
+            reasons["lens"] = reason
         asked = [name for name in AIRFLOW if name in names and name not in reasons]
         if asked:
             reasons.update(_airflow(client, stack, asked, states))
@@ -102,6 +104,14 @@ def _store(client: httpx.Client, stack: Stack) -> str | None:
     except httpx.HTTPError as error:
         return f"does not answer yet ({type(error).__name__})"
     return None
+
+
+def _lens(client: httpx.Client, stack: Stack) -> str | None:
+    try:
+        answer = client.get(f"{stack.url('lens')}/health")
+        return None if answer.is_success else str(answer.json().get("status"))
+    except (httpx.HTTPError, ValueError) as error:
+        return f"does not answer yet ({type(error).__name__})"
 
 
 def _postgres(stack: Stack) -> str | None:

@@ -19,7 +19,7 @@ import psutil
 
 from forebay.errors import ForebayError, suggestion
 
-PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181}
+PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181, "lens": 8182}
 """Ports a person meets, with their defaults; `forebay up --port NAME=N` moves one."""
 
 INNER_PORTS = (

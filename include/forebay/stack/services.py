@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from forebay.stack.layout import Stack, StackError, write_private
 
-FOUNDATION = ("store", "postgres")
+FOUNDATION = ("store", "postgres", "lens")
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 SERVICES = (*FOUNDATION, *AIRFLOW)
 """Names of the supervised processes, in the order in which they start."""
@@ -85,6 +85,11 @@ def services(stack: Stack) -> list[Service]:
             },
         ),
         Service("postgres", postgres(stack), start_with_supervisor=True, stop_signal="INT"),
+        Service(
+            "lens",
+            (sys.executable, "-m", "forebay.lens", "--catalog", stack.url("catalog"), "--port", str(ports["lens"])),
+            port="lens", start_with_supervisor=True,
+        ),
         Service("api-server", (airflow, "api-server"), port="airflow"),
         # Logs are read from the disk: the servers for other machines would listen on every address.
         Service("scheduler", (airflow, "scheduler", "--skip-serve-logs")),

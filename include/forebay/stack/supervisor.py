@@ -89,7 +89,7 @@ def stop(stack: Stack) -> None:
     if running(stack):
         with _server(stack) as server:
             pid = server.supervisor.getPID()
-            # Airflow first: it still writes to the database while it ends.
+            # Airflow first: it still writes to the database and the lake while it ends.
             names = [name for name in processes(stack) if name not in FOUNDATION]
             for name in names:
                 with contextlib.suppress(xmlrpc.client.Fault):

@@ -1,0 +1,194 @@
+"""A run's branch of one table, read from the table's metadata document as the REST catalog gives it.
+
+The head is an Iceberg branch. What Iceberg keeps per table and not per branch (which schema, partitioning, sort
+order and properties are current) and where the branch began is kept in one table property beside it, written in
+the commit that forks the branch and removed in the commit that publishes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from forebay.lake.identity import STAMP
+
+Json = dict[str, Any]
+MAIN = "main"
+BRANCH_PROPERTY = f"{STAMP}branch."
+PUBLISHED_PROPERTY = f"{STAMP}published"
+REPLAY = f"{STAMP}replay"
+"""In a snapshot's summary: `no` where its rows depend on what the table held, though it only appends."""
+LANDED = f"{STAMP}ingest.files"
+"""In a snapshot's summary: the files whose rows it brought, as a JSON list."""
+NO_ORDER = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a table looks like apart from its rows: ids of schema, partition spec and sort order."""
+
+    schema: int
+    spec: int
+    order: int
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Shape:
+        return cls(
+            int(metadata.get("current-schema-id", 0)),
+            int(metadata.get("default-spec-id", 0)),
+            int(metadata.get("default-sort-order-id", NO_ORDER)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A run's branch of a table. `head` is None while the table is empty on it."""
+
+    name: str
+    base: int | None
+    """The snapshot of main it began at; None where the table had none."""
+    head: int | None
+    shape: Shape | None = None
+    """None for a table that the run created: its own shape is the branch's, for main has no rows yet."""
+    main_shape: Shape | None = None
+    """Main's shape when the branch began."""
+    created_by: str = ""
+    """`task/try` that created the table in this run; empty where it was there before."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{BRANCH_PROPERTY}{self.name}"
+
+    def text(self) -> str:
+        """The value of the table property; the head is not in it."""
+        values = asdict(self)
+        del values["name"], values["head"]
+        return json.dumps(values, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def find(cls, metadata: Mapping[str, Any], name: str) -> Branch | None:
+        """The branch of this name, None where the table has none."""
+        text = (metadata.get("properties") or {}).get(f"{BRANCH_PROPERTY}{name}")
+        return None if text is None else cls._read(metadata, name, text)
+
+    @classmethod
+    def all(cls, metadata: Mapping[str, Any]) -> list[Branch]:
+        """Every run's branch of a table."""
+        return [
+            cls._read(metadata, name.removeprefix(BRANCH_PROPERTY), text)
+            for name, text in sorted((metadata.get("properties") or {}).items())
+            if name.startswith(BRANCH_PROPERTY)
+        ]
+
+    @classmethod
+    def _read(cls, metadata: Mapping[str, Any], name: str, text: str) -> Branch:
+        values = json.loads(text)
+        return cls(
+            name=name,
+            head=ref(metadata, name),
+            base=values["base"],
+            shape=Shape(**values["shape"]) if values["shape"] else None,
+            main_shape=Shape(**values["main_shape"]) if values["main_shape"] else None,
+            created_by=values["created_by"],
+            properties=values["properties"],
+            removed=tuple(values["removed"]),
+        )
+
+    @classmethod
+    def fork(cls, metadata: Mapping[str, Any], name: str, base: int | None) -> Branch:
+        """A new branch that begins at a snapshot of main."""
+        shape = Shape.of(metadata)
+        return cls(name, base, base, shape, shape)
+
+    def with_shape(self, **ids: int) -> Branch:
+        assert self.shape is not None
+        return replace(self, shape=replace(self.shape, **ids))
+
+    def with_properties(self, updates: Mapping[str, str], removals: tuple[str, ...] = ()) -> Branch:
+        kept = {name: value for name, value in self.properties.items() if name not in removals}
+        removed = (set(self.removed) | set(removals)) - updates.keys()
+        return replace(self, properties={**kept, **updates}, removed=tuple(sorted(removed)))
+
+
+def ref(metadata: Mapping[str, Any], name: str) -> int | None:
+    """The snapshot a branch or tag points to."""
+    found = (metadata.get("refs") or {}).get(name)
+    if found is None:
+        # Format version 1 and some catalogs leave main out of the refs.
+        current = metadata.get("current-snapshot-id") if name == MAIN else None
+        return None if current in (None, -1) else int(current)
+    return int(found["snapshot-id"])
+
+
+def snapshots(metadata: Mapping[str, Any]) -> dict[int, Json]:
+    """All snapshots by id."""
+    return {int(snapshot["snapshot-id"]): snapshot for snapshot in metadata.get("snapshots") or ()}
+
+
+def ancestry(known: Mapping[int, Json], head: int | None, stop: int | None = None) -> Iterator[Json]:
+    """Snapshots from `head` back to its first, newest first; `stop` and what is before it are left out."""
+    seen: set[int] = set()
+    while head is not None and head != stop and head in known and head not in seen:
+        seen.add(head)
+        yield known[head]
+        parent = known[head].get("parent-snapshot-id")
+        head = None if parent is None else int(parent)
+
+
+def stamp(snapshot: Mapping[str, Any], name: str) -> str:
+    """What the lens wrote into a snapshot's summary under `forebay.<name>`; empty where it did not."""
+    return str((snapshot.get("summary") or {}).get(f"{STAMP}{name}") or "")
+
+
+def show(metadata: Mapping[str, Any], name: str) -> Json:
+    """The document as one who is on a run's branch sees it: that branch is `main`, others are not there.
+
+    Without such a branch it is main as it is. Snapshots that no shown ref leads to are left out.
+    """
+    branch = Branch.find(metadata, name)
+    shown = dict(metadata)
+    refs = {
+        ref_name: value
+        for ref_name, value in (metadata.get("refs") or {}).items()
+        if value.get("type") == "tag" or (ref_name == MAIN and branch is None)
+    }
+    head = ref(metadata, MAIN)
+    properties = dict(metadata.get("properties") or {})
+    if branch is not None:
+        head = branch.head
+        if branch.shape is not None:
+            shown["current-schema-id"] = branch.shape.schema
+            shown["default-spec-id"] = branch.shape.spec
+            shown["default-sort-order-id"] = branch.shape.order
+        properties = {key: value for key, value in properties.items() if key not in branch.removed}
+        properties.update(branch.properties)
+        if head is not None:
+            refs[MAIN] = {"type": "branch", "snapshot-id": head}
+    shown["properties"] = {key: value for key, value in properties.items() if not key.startswith(STAMP)}
+    shown["refs"] = refs
+    known = snapshots(metadata)
+    line = list(ancestry(known, head))
+    visible = {int(snapshot["snapshot-id"]) for snapshot in line}
+    for value in refs.values():
+        visible.update(int(s["snapshot-id"]) for s in ancestry(known, int(value["snapshot-id"])))
+    if branch is None:
+        # Main's history may hold what a roll back took out.
+        visible.update(int(entry["snapshot-id"]) for entry in metadata.get("snapshot-log") or ())
+    else:
+        shown["snapshot-log"] = [
+            {"snapshot-id": int(s["snapshot-id"]), "timestamp-ms": s["timestamp-ms"]} for s in reversed(line)
+        ]
+    shown["snapshots"] = [known[number] for number in known if number in visible]
+    # Statistics of snapshots that are not shown would point nowhere.
+    for part in ("statistics", "partition-statistics"):
+        if part in shown:
+            shown[part] = [each for each in shown[part] or () if int(each["snapshot-id"]) in visible]
+    if head is None:
+        shown.pop("current-snapshot-id", None)
+    else:
+        shown["current-snapshot-id"] = head
+    return shown

@@ -1,0 +1,193 @@
+"""The catalog's REST interface where documents are wanted as they are: no library keeps what Forebay needs to see.
+
+Paths and documents are those of the Iceberg REST catalog specification.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from forebay.lake.branch import Json
+from forebay.lake.connection import CatalogConfig, LakeError
+
+_MANY = 8
+
+
+class CommitConflict(LakeError):
+    """An assertion did not hold: the table moved since it was read."""
+
+
+class CommitUnknown(LakeError):
+    """The catalog broke off: the commit may have happened."""
+
+
+class NoTransactions(LakeError):
+    """The catalog has no commit over several tables."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One table's part of a commit."""
+
+    table: str
+    requirements: list[Json] = field(default_factory=list)
+    updates: list[Json] = field(default_factory=list)
+
+    def document(self) -> Json:
+        namespace, _, name = self.table.rpartition(".")
+        return {
+            "identifier": {"namespace": namespace.split("."), "name": name},
+            "requirements": self.requirements,
+            "updates": self.updates,
+        }
+
+
+class Rest:
+    """A client of the catalog, for `with`. Every method raises LakeError when the catalog cannot be asked."""
+
+    def __init__(self, config: CatalogConfig) -> None:
+        self.config = config
+        self._client = httpx.Client(timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False)
+        self._prefix: str | None = None
+        self.transactions = True
+        """Whether the catalog commits several tables at once; known after the first time it was asked to."""
+
+    def __enter__(self) -> Rest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def table(self, name: str) -> Json | None:
+        """The metadata document of a table, None where there is no such table."""
+        answer = self._send("GET", self._path(name))
+        if answer.status_code == 404:
+            return None
+        metadata: Json = self._checked(answer, name).json()["metadata"]
+        return metadata
+
+    def tables(self, names: Sequence[str]) -> dict[str, Json]:
+        """The documents of those that exist, read at the same time."""
+        self._connect()
+        with ThreadPoolExecutor(min(_MANY, len(names) or 1)) as pool:
+            found = zip(names, pool.map(self.table, names), strict=True)
+            return {name: metadata for name, metadata in found if metadata is not None}
+
+    def names(self, namespace: str) -> list[str]:
+        """Tables of a namespace, as namespace.table; none where the namespace is missing."""
+        names: list[str] = []
+        token: str | None = ""
+        while token is not None:
+            params = {"pageToken": token} if token else {}
+            answer = self._send("GET", f"namespaces/{_namespace(namespace)}/tables", params=params)
+            if answer.status_code == 404:
+                return []
+            document = self._checked(answer, namespace).json()
+            names += [".".join([*each["namespace"], each["name"]]) for each in document["identifiers"]]
+            token = document.get("next-page-token") or None
+        return sorted(names)
+
+    def drop(self, name: str) -> None:
+        """Takes a table out of the catalog; its files stay for maintenance to find."""
+        answer = self._send("DELETE", self._path(name), params={"purgeRequested": "false"})
+        if answer.status_code != 404:
+            self._checked(answer, name)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """All changes at once. Raises CommitConflict, CommitUnknown, or NoTransactions for more than one."""
+        named = ", ".join(change.table for change in changes)
+        if len(changes) == 1:
+            document = changes[0].document()
+            answer = self._send("POST", self._path(changes[0].table), json=document)
+        else:
+            body = {"table-changes": [change.document() for change in changes]}
+            answer = self._send("POST", "transactions/commit", json=body)
+            if answer.status_code in (404, 405, 406, 501) and not _is_missing_table(answer):
+                self.transactions = False
+                raise NoTransactions("the catalog does not commit several tables at once")
+        if answer.status_code == 409 or (answer.status_code == 400 and "sequence number" in answer.text):
+            raise CommitConflict(f"{named}: {_message(answer)}")
+        if answer.status_code >= 500 and answer.status_code != 503:
+            raise CommitUnknown(f"{named}: the catalog answered {answer.status_code}: {_message(answer)}")
+        self._checked(answer, named)
+
+    def _path(self, name: str) -> str:
+        namespace, _, table = name.rpartition(".")
+        return f"namespaces/{_namespace(namespace)}/tables/{table}"
+
+    def _connect(self) -> str:
+        if self._prefix is None:
+            with self._reached():
+                token = self._client.post(
+                    self.config.token_uri,
+                    data={
+                        "grant_type": "client_credentials",
+                        "client_id": self.config.access_key,
+                        "client_secret": self.config.secret_key,
+                        "scope": "catalog",
+                    },
+                )
+                self._client.headers["Authorization"] = (
+                    f"Bearer {self._checked(token, 'login').json()['access_token']}"
+                )
+                asked = self._client.get(
+                    f"{self.config.uri}/v1/config", params={"warehouse": self.config.warehouse}
+                )
+            document = self._checked(asked, "configuration").json()
+            values = {**(document.get("defaults") or {}), **(document.get("overrides") or {})}
+            self._prefix = f"{values['prefix']}/" if values.get("prefix") else ""
+        return self._prefix
+
+    def _send(self, method: str, path: str, **what: Any) -> httpx.Response:
+        prefix = self._connect()
+        with self._reached():
+            answer = self._client.request(method, f"{self.config.uri}/v1/{prefix}{path}", **what)
+            if answer.status_code == 401:
+                # The token has run out: once more with a new one.
+                self._prefix = None
+                self._connect()
+                answer = self._client.request(method, f"{self.config.uri}/v1/{prefix}{path}", **what)
+            return answer
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise LakeError(
+                f"The catalog at {self.config.uri} does not answer ({error}). Is it up? forebay status"
+            ) from None
+        except httpx.HTTPError as error:
+            raise CommitUnknown(
+                f"The catalog at {self.config.uri} broke off its answer ({type(error).__name__})."
+            ) from None
+
+    def _checked(self, answer: httpx.Response, what: str) -> httpx.Response:
+        if answer.is_error:
+            said = self.config.redact(_message(answer))
+            raise LakeError(f"{what}: the catalog refused (HTTP {answer.status_code}): {said}")
+        return answer
+
+
+def _namespace(namespace: str) -> str:
+    return namespace.replace(".", "%1F")
+
+
+def _is_missing_table(answer: httpx.Response) -> bool:
+    return answer.status_code == 404 and "NoSuchTable" in answer.text
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:500]

@@ -1,0 +1,314 @@
+"""A client's commit to `main` as a commit to its run's branch: pure functions over REST documents.
+
+Requirements and updates are those of the Iceberg REST specification (CommitTableRequest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from forebay.lake.branch import MAIN, REPLAY, Branch, Json, Shape, ancestry, ref, snapshots, stamp
+from forebay.lake.identity import STAMP, TaskTry
+
+LAST_ADDED = -1
+
+
+class Refused(Exception):
+    """A commit the lens does not pass on: HTTP status, the error type of the REST specification, and why."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+
+
+def forbidden(message: str) -> Refused:
+    return Refused(403, "ForbiddenException", message)
+
+
+def conflict(message: str) -> Refused:
+    """For the client to look again and repeat its commit, as Iceberg's clients do."""
+    return Refused(409, "CommitFailedException", message)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who commits to which table, what its task has read before, and what the lens last saw of the table."""
+
+    who: TaskTry
+    table: str
+    metadata: Mapping[str, Any] | None
+    """None when the table is created by this commit."""
+    inputs: Mapping[str, int | None] = field(default_factory=dict)
+    complete: bool = True
+    """Whether `inputs` are all of them: a lens that was started after the task does not know."""
+    scanned: bool = False
+    """Whether the task said that it read rows of this table: its new rows may depend on them."""
+    first_seen: int | None = None
+    """The snapshot this task was first shown of the table: where a commit without an assertion began."""
+
+
+def rewrite(commit: Mapping[str, Any], asked: Asked) -> Json:
+    """The commit for the run's branch. Raises Refused."""
+    may_write(asked)
+    return {**commit, **_Rewrite(commit, asked).result()}
+
+
+def may_write(asked: Asked) -> None:
+    """Raises Refused where the task did not declare the table."""
+    who = asked.who
+    if not who.task:
+        raise forbidden(f"this address only shows the branch of the run {who.run}; nothing is written by it")
+    if asked.table not in who.writes:
+        raise forbidden(
+            f"the task {who.task} of {who.job} does not declare that it writes {asked.table}. Add the table to "
+            f"its writes in dags/{who.job.replace('.', '/', 1)}.yaml (declared: {', '.join(who.writes) or 'none'})"
+        )
+
+
+def created(who: TaskTry) -> Branch:
+    """The branch of a table that this task creates."""
+    return Branch(who.branch, None, None, created_by=f"{who.task}/{who.number}")
+
+
+class _Rewrite:
+    def __init__(self, commit: Mapping[str, Any], asked: Asked) -> None:
+        self.asked, self.who = asked, asked.who
+        self.metadata = asked.metadata
+        self._commit = commit
+        self.requirements: list[Json] = []
+        self.updates: list[Json] = []
+        known = asked.metadata or {}
+        self.before = Branch.find(known, self.who.branch)
+        self.creates = asked.metadata is None
+        if self.creates:
+            self.branch = created(self.who)
+        elif self.before is None:
+            self._refuse_after_publish(known)
+            self.branch = Branch.fork(known, self.who.branch, ref(known, MAIN))
+        else:
+            self.branch = self.before
+        self._ids = {
+            "schema": _ids(known.get("schemas"), "schema-id"),
+            "spec": _ids(known.get("partition-specs"), "spec-id"),
+            "order": _ids(known.get("sort-orders"), "order-id"),
+        }
+        self._added: dict[str, int] = {}
+        self._new_snapshots: list[Json] = []
+
+    def _refuse_after_publish(self, metadata: Mapping[str, Any]) -> None:
+        for snapshot in ancestry(snapshots(metadata), ref(metadata, MAIN)):
+            if (stamp(snapshot, "job"), stamp(snapshot, "run"), stamp(snapshot, "task")) == (
+                self.who.job,
+                self.who.run,
+                self.who.task,
+            ):
+                raise forbidden(
+                    f"the run {self.who.run} has already published what {self.who.task} wrote to {self.asked.table}. "
+                    f"Start a new run, or undo it first: forebay rollback {self.who.run}"
+                )
+
+    def result(self) -> Json:
+        """The rewritten requirements and updates."""
+        for requirement in self._commit.get("requirements") or ():
+            self._require(requirement)
+        if self.metadata is not None and self.before is None:
+            self._begin()
+        for update in self._commit.get("updates") or ():
+            self._update(update)
+        if not self.creates and self.before is None and self.branch.head is not None and not self._sets_ref():
+            # A branch without a commit of rows yet: its head is where it began.
+            self.updates.append(_set_ref(self.branch.name, self.branch.head))
+        if self.before is None or self.branch.text() != self.before.text():
+            self.updates.append(
+                {"action": "set-properties", "updates": {self.branch.key: self.branch.text()}}
+            )
+        for snapshot in self._new_snapshots:
+            summary = snapshot.setdefault("summary", {})
+            summary.update(self.who.stamps(self.branch.base, self.asked.inputs, self.asked.complete))
+            if self.asked.scanned or self.asked.table in self.who.exclusive:
+                summary[REPLAY] = "no"
+        return {"requirements": self.requirements, "updates": self.updates}
+
+    def _sets_ref(self) -> bool:
+        return any(
+            update["action"] == "set-snapshot-ref" and update["ref-name"] == self.branch.name
+            for update in self.updates
+        )
+
+    def _begin(self) -> None:
+        """The branch begins where the client stood, not where main is today."""
+        asserted = [r for r in self._commit.get("requirements") or () if _is_main(r)]
+        assert self.metadata is not None
+        known = snapshots(self.metadata)
+        if asserted:
+            base = asserted[0].get("snapshot-id")
+        else:
+            first = self.asked.first_seen
+            base = first if first in known else ref(self.metadata, MAIN)
+        if base is not None and int(base) not in known:
+            raise conflict(f"{self.asked.table} has no snapshot {base}")
+        self.branch = replace(
+            self.branch, base=None if base is None else int(base), head=None if base is None else int(base)
+        )
+        self.requirements.append(_assert_ref(self.branch.name, None))
+
+    def _require(self, requirement: Mapping[str, Any]) -> None:
+        kind = requirement.get("type")
+        if self.creates or kind in _PASSED or (self.branch.shape is None and kind in _OF_SHAPE):
+            self.requirements.append(dict(requirement))
+        elif self.branch.shape is not None and kind in _OF_SHAPE:
+            name, part = _OF_SHAPE[kind]
+            shown = getattr(self.branch.shape, part)
+            if requirement.get(name) != shown:
+                raise conflict(f"{self.asked.table}: {name} is {shown}, not {requirement.get(name)}")
+            if self.before is None:
+                # The fork takes main's: it must still be that.
+                self.requirements.append(dict(requirement))
+        elif kind == "assert-ref-snapshot-id" and requirement.get("ref") == MAIN:
+            if self.before is not None:
+                self.requirements.append(_assert_ref(self.branch.name, requirement.get("snapshot-id")))
+        elif kind == "assert-create":
+            raise Refused(409, "AlreadyExistsException", f"{self.asked.table} exists already")
+        else:
+            raise forbidden(f"a run writes to its own branch only: {kind} {requirement.get('ref', '')}")
+
+    def _update(self, update: Mapping[str, Any]) -> None:
+        action = update.get("action")
+        if action == "add-snapshot":
+            snapshot = {**update["snapshot"], "summary": dict(update["snapshot"].get("summary") or {})}
+            self._new_snapshots.append(snapshot)
+            self.updates.append({**update, "snapshot": snapshot})
+        elif action in ("set-snapshot-ref", "remove-snapshot-ref"):
+            self._move_ref(update, action)
+        elif action in _SHAPES:
+            self._reshape(update, action)
+        elif action in ("set-properties", "remove-properties"):
+            self._properties(update, action)
+        elif action in _FREE or (self.creates and action in _AT_CREATION):
+            self.updates.append(dict(update))
+        elif action == "set-location" and self._same(update, "location"):
+            return
+        elif action == "upgrade-format-version" and self._same(update, "format-version"):
+            return
+        else:
+            raise forbidden(
+                f"{action} changes {self.asked.table} for everybody, so it is not done inside a run. "
+                "Do it outside of one, at the catalog's own address"
+            )
+
+    def _same(self, update: Mapping[str, Any], name: str) -> bool:
+        return self.metadata is not None and update.get(name) == self.metadata.get(name)
+
+    def _move_ref(self, update: Mapping[str, Any], action: str) -> None:
+        if update.get("ref-name") != MAIN:
+            raise forbidden(
+                f"a run writes to its own branch only; {action} {update.get('ref-name')} is not done inside a run"
+            )
+        if action == "set-snapshot-ref":
+            self.branch = replace(self.branch, head=int(update["snapshot-id"]))
+            self.updates.append({**update, "ref-name": self.branch.name})
+        else:
+            # CREATE OR REPLACE: empty from here on. There is no ref to remove where the branch has none yet.
+            if self.before is not None and self.before.head is not None:
+                self.updates.append({**update, "ref-name": self.branch.name})
+            self.branch = replace(self.branch, head=None)
+
+    def _reshape(self, update: Mapping[str, Any], action: str) -> None:
+        part, name, adds = _SHAPES[action]
+        if self.branch.shape is None:
+            self.updates.append(dict(update))
+            return
+        if adds:
+            self._add(update, part, name)
+            return
+        wanted = int(update[name])
+        number = self._added.get(part, LAST_ADDED) if wanted == LAST_ADDED else wanted
+        if number == LAST_ADDED:
+            raise Refused(400, "BadRequestException", f"{action} -1 without anything added before it")
+        self.branch = self.branch.with_shape(**{part: number})
+
+    def _add(self, update: Mapping[str, Any], part: str, name: str) -> None:
+        given = update[{"schema": "schema", "spec": "spec", "order": "sort-order"}[part]]
+        equal = [number for number, one in self._ids[part].items() if _content(one) == _content(given)]
+        # As the reference implementation does: an equal one is used again, a new one gets the next number.
+        number = equal[0] if equal else max(self._ids[part], default=-1) + 1
+        self._added[part] = number
+        if equal:
+            return
+        self._ids[part][number] = dict(given)
+        assert self.branch.shape is not None
+        schema = self.branch.shape.schema
+        bound = part != "schema" and schema != self._main_schema()
+        if bound:
+            # The catalog looks a partition's or order's columns up in the current schema.
+            self.updates.append({"action": "set-current-schema", "schema-id": schema})
+        added = {key: {**value, name: number} if value is given else value for key, value in update.items()}
+        self.updates.append(added)
+        if bound:
+            self.updates.append({"action": "set-current-schema", "schema-id": self._main_schema()})
+
+    def _main_schema(self) -> int:
+        assert self.metadata is not None
+        return Shape.of(self.metadata).schema
+
+    def _properties(self, update: Mapping[str, Any], action: str) -> None:
+        names = update.get("updates") if action == "set-properties" else update.get("removals")
+        if any(str(name).startswith(STAMP) for name in names or ()):
+            raise forbidden(f"properties that begin with {STAMP} are kept by the lens")
+        if self.branch.shape is None:
+            self.updates.append(dict(update))
+        elif action == "set-properties":
+            given = {str(name): str(value) for name, value in update["updates"].items()}
+            self.branch = self.branch.with_properties(given)
+        else:
+            self.branch = self.branch.with_properties({}, tuple(map(str, update["removals"])))
+
+
+_PASSED = ("assert-table-uuid", "assert-last-assigned-field-id", "assert-last-assigned-partition-id")
+_OF_SHAPE = {
+    "assert-current-schema-id": ("current-schema-id", "schema"),
+    "assert-default-spec-id": ("default-spec-id", "spec"),
+    "assert-default-sort-order-id": ("default-sort-order-id", "order"),
+}
+_SHAPES = {
+    "add-schema": ("schema", "schema-id", True),
+    "set-current-schema": ("schema", "schema-id", False),
+    "add-spec": ("spec", "spec-id", True),
+    "set-default-spec": ("spec", "spec-id", False),
+    "add-sort-order": ("order", "order-id", True),
+    "set-default-sort-order": ("order", "sort-order-id", False),
+}
+"""Which part of the shape an update is about, where its id stands, and whether it adds one."""
+
+_FREE = frozenset(
+    ("set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics")
+)
+_AT_CREATION = frozenset(("assign-uuid", "upgrade-format-version", "set-location"))
+
+
+def _ids(listed: Any, name: str) -> dict[int, Json]:
+    return {int(one[name]): one for one in listed or ()}
+
+
+def _content(one: Mapping[str, Any]) -> Json:
+    """A schema, spec or order without its number, for comparison."""
+    return {
+        key: value
+        for key, value in one.items()
+        if key not in ("schema-id", "spec-id", "order-id")
+        and not (key == "identifier-field-ids" and not value)
+    }
+
+
+def _is_main(requirement: Mapping[str, Any]) -> bool:
+    return requirement.get("type") == "assert-ref-snapshot-id" and requirement.get("ref") == MAIN
+
+
+def _assert_ref(name: str, snapshot: int | None) -> Json:
+    return {"type": "assert-ref-snapshot-id", "ref": name, "snapshot-id": snapshot}
+
+
+def _set_ref(name: str, snapshot: int) -> Json:
+    return {"action": "set-snapshot-ref", "ref-name": name, "type": "branch", "snapshot-id": snapshot}

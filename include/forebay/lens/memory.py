@@ -1,0 +1,83 @@
+"""What a lens remembers between requests. All of it may be lost: a commit is then checked by the catalog alone."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from forebay.lake.branch import Json
+from forebay.lake.identity import TaskTry
+from forebay.lens.commit import forbidden
+
+MOST_TABLES, MOST_TASKS = 200, 5_000
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass
+class Seen:
+    """What one try of a task was shown."""
+
+    shown: dict[str, int | None] = field(default_factory=dict)
+    """The snapshot last shown of each table."""
+    first: dict[str, int | None] = field(default_factory=dict)
+    scanned: set[str] = field(default_factory=set)
+    """Tables of which the client reported a scan."""
+
+
+class Memory:
+    """Tables as the catalog last told them, what each task read, and the newest try of each task."""
+
+    def __init__(self) -> None:
+        self._began = time.time()
+        self._tables: OrderedDict[str, Json] = OrderedDict()
+        self._seen: OrderedDict[TaskTry, Seen] = OrderedDict()
+        self._newest: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+
+    def table(self, table: str, metadata: Json) -> None:
+        _keep(self._tables, table, metadata, MOST_TABLES)
+
+    def known(self, table: str) -> Json | None:
+        return self._tables.get(table)
+
+    def forget(self, table: str) -> None:
+        self._tables.pop(table, None)
+
+    def of(self, who: TaskTry) -> Seen:
+        """What this try has seen so far."""
+        found = self._seen.get(who) or Seen()
+        _keep(self._seen, who, found, MOST_TASKS)
+        return found
+
+    def reads(self, who: TaskTry, table: str, snapshot: int | None) -> None:
+        seen = self.of(who)
+        seen.first.setdefault(table, snapshot)
+        seen.shown[table] = snapshot
+
+    def complete(self, who: TaskTry) -> bool:
+        """Whether this lens has been there since the try began."""
+        return who.began >= self._began
+
+    def seen(self, who: TaskTry) -> None:
+        """Notes that this try is at work."""
+        if who.task:
+            key = (who.job, who.run, who.task)
+            _keep(self._newest, key, max(who.number, self._newest.get(key, 0)), MOST_TASKS)
+
+    def fence(self, who: TaskTry) -> None:
+        """Refuses an older try: its rows were put back when the newer one began."""
+        newest = self._newest.get((who.job, who.run, who.task), who.number)
+        if newest > who.number:
+            raise forbidden(
+                f"try {newest} of {who.task} has begun, so this is a leftover of try {who.number}: it writes nothing "
+                "any more. Stop it"
+            )
+
+
+def _keep(store: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    store[key] = value
+    store.move_to_end(key)
+    while len(store) > most:
+        store.popitem(last=False)

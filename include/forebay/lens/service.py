@@ -1,0 +1,397 @@
+"""The lens as an ASGI service in front of an Iceberg REST catalog.
+
+`/main/v1/…` is the catalog as it is; `/published/v1/…` the same, with the branches of runs left out of every table
+(DuckDB shows rows of a branch where a table has nothing else yet). `/run/<who>/v1/…` is the catalog as a task of a run sees it, where `<who>`
+is TaskTry.segment(). The caller's credential goes to the catalog with each request; the lens has none of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from forebay.lake.branch import MAIN, Branch, Json, ref, show
+from forebay.lake.identity import TaskTry, UnknownRun
+from forebay.lens import telemetry
+from forebay.lens.commit import Asked, Refused, created, forbidden, may_write, rewrite
+from forebay.lens.memory import Memory
+
+_TABLE = re.compile(
+    r"v1/(?:(?P<prefix>.+?)/)?namespaces/(?P<namespace>[^/]+)/tables/(?P<table>[^/]+)(?P<tail>/.*)?"
+)
+_TABLES = re.compile(r"v1/(?:(?P<prefix>.+?)/)?namespaces/(?P<namespace>[^/]+)/tables/?")
+_NAMESPACES = re.compile(r"v1/(?:.+?/)?namespaces/?")
+_TRANSACTION = re.compile(r"v1/(?:(?P<prefix>.+?)/)?transactions/commit")
+_CONFIG = "v1/config"
+_TOKENS = "v1/oauth/tokens"
+
+# Hop-by-hop (RFC 9110 §7.6.1), and what is computed anew for a document that was rewritten.
+_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+}
+_REWRITTEN = _HOP | {"content-encoding", "etag", "if-none-match", "accept-encoding", "date", "server"}
+_RACE = re.compile(r"sequence number", re.IGNORECASE)
+TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+
+
+class Lens:
+    """The service's state: a client to the catalog, and what it remembers of tables and tasks."""
+
+    def __init__(self, catalog: str) -> None:
+        self.catalog = catalog.rstrip("/")
+        self.memory = Memory()
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
+        # No proxy from the environment: the catalog's address is the whole truth.
+        self._client = httpx.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def main(self, request: Request) -> Response:
+        """The catalog as it is."""
+        return await self._pass(request, request.path_params["rest"])
+
+    async def published(self, request: Request) -> Response:
+        """The catalog without what runs have not published."""
+        rest = request.path_params["rest"]
+        found = _TABLE.fullmatch(rest)
+        if found is None or found["tail"] or request.method != "GET":
+            return await self._pass(request, rest)
+        request.state.table = _name(found)
+        document, answer = await self._load(request, rest)
+        if document is None:
+            return _as_is(answer)
+        return JSONResponse({**document, "metadata": show(document["metadata"], "")})
+
+    async def run(self, request: Request) -> Response:
+        """The catalog as one run sees it."""
+        try:
+            who = TaskTry.parse(request.path_params["who"])
+        except UnknownRun as error:
+            raise Refused(404, "NotFoundException", str(error)) from None
+        request.state.who = who
+        self.memory.seen(who)
+        rest, method = request.path_params["rest"], request.method
+        if found := _TABLE.fullmatch(rest):
+            request.state.table = table = _name(found)
+            tail = found["tail"] or ""
+            if tail == "/metrics" and method == "POST":
+                return await self._metrics(request, who)
+            if tail not in ("", "/credentials"):
+                raise forbidden(f"{tail.strip('/')} is not done inside a run")
+            if tail == "" and method != "HEAD":
+                return await self._table(request, who, rest, table)
+        elif found := _TABLES.fullmatch(rest):
+            if method == "POST":
+                return await self._create(request, who, rest, unquote(found["namespace"]))
+        elif _TRANSACTION.fullmatch(rest):
+            return await self._transaction(request, who, rest)
+        elif rest == _CONFIG:
+            return await self._config(request, rest)
+        elif method not in ("GET", "HEAD") and rest != _TOKENS and not _is_new_namespace(method, rest):
+            raise forbidden(
+                f"{method} {rest.partition('/')[2]} is not done inside a run: it would be seen by everybody at "
+                "once. Do it outside of one, at the catalog's own address"
+            )
+        return await self._pass(request, rest)
+
+    async def health(self, request: Request) -> Response:
+        """200 when the catalog answers, 503 when it does not."""
+        began = time.monotonic()
+        try:
+            answer = await self._client.get(f"{self.catalog}/{_CONFIG}", timeout=3)
+            # A catalog that asks for a login is there.
+            well = answer.status_code < 500
+            detail = f"HTTP {answer.status_code}"
+        except httpx.HTTPError as error:
+            well, detail = False, type(error).__name__
+        milliseconds = round(1000 * (time.monotonic() - began), 1)
+        body = {"status": "ok" if well else "catalog down", "catalog": detail, "catalog_ms": milliseconds}
+        return JSONResponse(body, 200 if well else 503)
+
+    async def _table(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
+        match request.method:
+            case "GET":
+                document, answer = await self._load(request, rest)
+                if document is None:
+                    return _as_is(answer)
+                self.memory.table(table, document["metadata"])
+                shown = {**document, "metadata": show(document["metadata"], who.branch)}
+                self.memory.reads(who, table, ref(shown["metadata"], MAIN))
+                return JSONResponse(shown)
+            case "POST":
+                return await self._commit(request, who, rest, table)
+            case "DELETE":
+                return await self._drop(request, who, rest, table)
+        raise Refused(405, "BadRequestException", f"{request.method} is not for tables")
+
+    async def _commit(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
+        asked = await self._asked(request, who, rest, table, await _body(request))
+        answer = await self._send(request, "POST", rest, json=asked)
+        if answer.is_error:
+            self.memory.forget(table)
+            return _failed(answer)
+        document = answer.json()
+        self.memory.table(table, document["metadata"])
+        return JSONResponse({**document, "metadata": show(document["metadata"], who.branch)})
+
+    async def _transaction(self, request: Request, who: TaskTry, rest: str) -> Response:
+        body = await _body(request)
+        changes, tables = [], []
+        for change in body.get("table-changes") or ():
+            identifier = change["identifier"]
+            table = ".".join([*identifier["namespace"], identifier["name"]])
+            path = (
+                f"{rest.removesuffix('transactions/commit')}namespaces/{'%1F'.join(identifier['namespace'])}"
+            )
+            changes.append(
+                await self._asked(request, who, f"{path}/tables/{identifier['name']}", table, change)
+            )
+            tables.append(table)
+        request.state.table = ",".join(tables)
+        answer = await self._send(request, "POST", rest, json={"table-changes": changes})
+        for table in tables:
+            self.memory.forget(table)
+        return _failed(answer) if answer.is_error else _as_is(answer)
+
+    async def _asked(self, request: Request, who: TaskTry, rest: str, table: str, commit: Json) -> Json:
+        """The commit as it goes to the catalog."""
+        self.memory.fence(who)
+        metadata = None
+        if not any(each.get("type") == "assert-create" for each in commit.get("requirements") or ()):
+            metadata = self.memory.known(table)
+            if metadata is None:
+                document, answer = await self._load(request, rest)
+                if document is None:
+                    raise Refused(answer.status_code, _kind(answer), _message(answer))
+                metadata = document["metadata"]
+        seen = self.memory.of(who)
+        inputs = {name: number for name, number in seen.shown.items() if name not in who.writes}
+        return rewrite(
+            commit,
+            Asked(
+                who,
+                table,
+                metadata,
+                inputs=inputs,
+                complete=self.memory.complete(who),
+                scanned=table in seen.scanned,
+                first_seen=seen.first.get(table),
+            ),
+        )
+
+    async def _create(self, request: Request, who: TaskTry, rest: str, namespace: str) -> Response:
+        body = await _body(request)
+        request.state.table = table = f"{namespace.replace(chr(31), '.')}.{body.get('name')}"
+        self.memory.fence(who)
+        may_write(Asked(who, table, None))
+        if not body.get("stage-create"):
+            branch = created(who)
+            body["properties"] = {**(body.get("properties") or {}), branch.key: branch.text()}
+        answer = await self._send(request, "POST", rest, json=body)
+        if answer.is_error:
+            return _failed(answer)
+        document = answer.json()
+        return JSONResponse({**document, "metadata": show(document["metadata"], who.branch)})
+
+    async def _drop(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
+        self.memory.fence(who)
+        may_write(Asked(who, table, None))
+        document, answer = await self._load(request, rest)
+        if document is None:
+            return _as_is(answer)
+        branches = Branch.all(document["metadata"])
+        mine = [each for each in branches if each.name == who.branch and each.created_by]
+        if not mine or len(branches) > 1 or ref(document["metadata"], MAIN) is not None:
+            raise forbidden(
+                f"{table} was not made by this run, so the run does not drop it: its readers would lose it before "
+                "the run is published. Drop it outside of a run, or write it anew with mode: overwrite"
+            )
+        self.memory.forget(table)
+        return await self._pass(request, rest)
+
+    async def _metrics(self, request: Request, who: TaskTry) -> Response:
+        """Iceberg's clients tell what they scanned and committed."""
+        body = await _body(request)
+        if body.get("report-type") == "scan-report":
+            self.memory.of(who).scanned.add(request.state.table)
+        return Response(status_code=204)
+
+    async def _config(self, request: Request, rest: str) -> Response:
+        answer = await self._send(request, "GET", rest)
+        if answer.is_error:
+            return _as_is(answer)
+        document = answer.json()
+        for part in ("defaults", "overrides"):
+            # The catalog's own address would lead its clients past the lens.
+            (document.get(part) or {}).pop("uri", None)
+        if document.get("endpoints"):
+            document["endpoints"] = [each for each in document["endpoints"] if "/plan" not in each]
+        return JSONResponse(document)
+
+    async def _load(self, request: Request, rest: str) -> tuple[Json | None, httpx.Response]:
+        """A table's whole document from the catalog; None when the catalog refused."""
+        answer = await self._send(request, "GET", rest)
+        return (None if answer.is_error else answer.json()), answer
+
+    async def _send(self, request: Request, method: str, rest: str, **what: Any) -> httpx.Response:
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name not in _REWRITTEN and name != "content-type"
+        }
+        # `snapshots=refs` would leave out what a branch is made of.
+        params = [(name, value) for name, value in request.query_params.multi_items() if name != "snapshots"]
+        with telemetry.upstream(request):
+            return await self._client.request(
+                method, f"{self.catalog}/{rest}", headers=headers, params=params, **what
+            )
+
+    async def _pass(self, request: Request, rest: str) -> Response:
+        """Hands a request on and streams the answer back."""
+        headers = [(name, value) for name, value in request.headers.raw if name.decode().lower() not in _HOP]
+        query = f"?{request.url.query}" if request.url.query else ""
+        body = await request.body()
+        asked = self._client.build_request(
+            request.method, f"{self.catalog}/{rest}{query}", headers=headers, content=body or None
+        )
+        with telemetry.upstream(request):
+            answer = await self._client.send(asked, stream=True)
+        kept = {name: value for name, value in answer.headers.items() if name not in _HOP}
+        if answer.is_error and request.method == "POST":
+            await answer.aread()
+            await answer.aclose()
+            return _failed(answer)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+            finally:
+                await answer.aclose()
+
+        if request.method == "HEAD" or answer.status_code == 204:
+            await answer.aclose()
+            return Response(status_code=answer.status_code, headers=kept)
+        return StreamingResponse(chunks(), answer.status_code, kept)
+
+
+def application(catalog: str) -> Starlette:
+    """The service in front of the catalog at this address."""
+    lens = Lens(catalog)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await lens.close()
+
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/health", lens.health),
+            Route("/metrics", telemetry.metrics),
+            Route("/main/{rest:path}", lens.main, methods=every),
+            Route("/published/{rest:path}", lens.published, methods=every),
+            Route("/run/{who}/{rest:path}", lens.run, methods=every),
+        ],
+        exception_handlers={
+            Refused: _refused,
+            httpx.ConnectError: _no_catalog,
+            httpx.ConnectTimeout: _no_catalog,
+            httpx.HTTPError: _catalog_failed,
+            404: _not_found,
+        },
+    )
+    app.add_middleware(telemetry.AccessLog)
+    return app
+
+
+async def _body(request: Request) -> Json:
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, "BadRequestException", "the request's body is not a JSON object")
+    return body
+
+
+def _name(found: re.Match[str]) -> str:
+    return f"{unquote(found['namespace']).replace(chr(31), '.')}.{unquote(found['table'])}"
+
+
+def _is_new_namespace(method: str, rest: str) -> bool:
+    return method == "POST" and _NAMESPACES.fullmatch(rest) is not None
+
+
+def _error(status: int, kind: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
+
+
+def _as_is(answer: httpx.Response) -> Response:
+    headers = {name: value for name, value in answer.headers.items() if name not in _REWRITTEN}
+    return Response(answer.content, answer.status_code, headers)
+
+
+def _failed(answer: httpx.Response) -> Response:
+    """An error of the catalog; SeaweedFS's 400 for a lost race is the conflict that clients repeat."""
+    if answer.status_code == 400 and _RACE.search(answer.text):
+        return _error(409, "CommitFailedException", _message(answer))
+    return _as_is(answer)
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:1000]
+
+
+def _kind(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["type"])
+    except (ValueError, KeyError, TypeError):
+        return "RESTException"
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return _error(error.status, error.kind, f"{error}.")
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    message = f"the lens has no {request.url.path}. Use /main, or the address in the task's log."
+    return _error(404, "NotFoundException", message)
+
+
+async def _no_catalog(_: Request, error: Exception) -> Response:
+    # Nothing was sent, so a client may repeat a commit.
+    return _error(
+        503, "ServiceUnavailableException", f"the catalog does not answer ({type(error).__name__})."
+    )
+
+
+async def _catalog_failed(_: Request, error: Exception) -> Response:
+    # The catalog may have done it: clients treat 502 as a commit in an unknown state.
+    return _error(502, "BadGatewayException", f"the catalog broke off its answer ({type(error).__name__}).")

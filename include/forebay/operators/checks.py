@@ -1,0 +1,127 @@
+"""Checks a table's rows against rules."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from forebay.errors import ForebayError
+from forebay.operators.base import ForebayOperator
+from forebay.operators.make import make
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from forebay.checks.run import Outcome
+    from forebay.lake.connection import CatalogConfig
+    from forebay.project import LoadedJob
+    from forebay.tasks.checks import Task
+
+XCOM = "forebay_checks"
+"""The XCom with how many rules passed and failed, for the task that publishes the run's tables."""
+
+
+def build(task: Task, job: LoadedJob) -> BaseOperator:
+    """The operator of a `checks` task."""
+    from forebay.checks.rules import rules_of
+
+    namespace = task.table.partition(".")[0]
+    return make(
+        ChecksOperator, task, job,
+        table=task.table, rules=[rule.as_dict() for rule in rules_of(task.expect)], job_name=job.dag_id,
+        results_namespace=namespace if job.workspace.owns(namespace) else job.workspace.name,
+        conn_id=task.conn_id or job.workspace.spec.connections.sql,
+        **ForebayOperator.settings(job, task),
+    )  # fmt: skip
+
+
+class ChecksOperator(ForebayOperator):
+    """Looks at `table` with `rules`, keeps what it found in <results_namespace>.__check_results."""
+
+    engine_name = "duckdb"
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        rules: list[dict[str, Any]],
+        conn_id: str,
+        job_name: str = "",
+        results_namespace: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.table, self.rules, self.conn_id = table, rules, conn_id
+        self.job_name, self.results_namespace = job_name, results_namespace or table.partition(".")[0]
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from forebay import sqltext
+        from forebay.checks import results
+        from forebay.checks.evaluate import GX_ROWS
+        from forebay.checks.rules import from_dicts
+        from forebay.checks.run import check, failure
+        from forebay.engines.duckdb import DuckDBEngine
+
+        connection = self.connection(self.conn_id)
+        if connection.conn_type != "duckdb":
+            raise ForebayError(
+                f"connection {self.conn_id} is of type {connection.conn_type}; checks tasks run on duckdb."
+            )
+        settings = connection.extra_dejson
+        values = self.values(context)
+        with DuckDBEngine(
+            # The rows that stay depend on those that were there.
+            self.catalog(connection, exclusive=self.tables),
+            memory_limit=str(settings.get("memory_limit", "1GB")),
+            threads=int(settings.get("threads", 2)),
+            macros=sqltext.MACROS,
+        ) as engine:
+            self._engine = engine
+            outcome = check(
+                engine,
+                self.table,
+                from_dicts(self.rules),
+                values,
+                run=str(values["run_id"]),
+                gx_rows=int(settings.get("gx_rows", GX_ROWS)),
+                log=self.log.info,
+            )
+            self.log.info("%s", results.summary(self.table, outcome.verdicts))
+            # Kept whether the rules hold or not, and whatever becomes of the run.
+            self._keep(self.catalog(connection, main=True), outcome, context, str(values["run_id"]))
+        found = {"table": self.table, **results.tally(outcome.verdicts)}
+        self._tell(context, found)
+        if outcome.failed:
+            # A retry would see the same rows.
+            raise AirflowFailException(failure(self.table, outcome.failed))
+        return {"checks": found, **self.report(context, outcome.tables)}
+
+    def _keep(self, config: CatalogConfig, outcome: Outcome, context: Context, run_id: str) -> None:
+        from forebay.checks import results
+
+        origin = results.Origin(
+            job=self.job_name or str(getattr(self, "dag_id", "")),
+            task=self.task_id,
+            run_id=run_id,
+            try_number=int(getattr(context.get("ti"), "try_number", 1) or 1),
+            table_name=self.table,
+        )
+        rows = results.result_rows(outcome.verdicts, origin, outcome.checked.snapshot_id, datetime.now(UTC))
+        try:
+            results.keep(config, self.results_namespace, rows)
+        except Exception as error:  # noqa: BLE001  the verdict counts more than its record
+            name = f"{self.results_namespace}.{results.TABLE}"
+            self.log.warning("The results could not be kept in %s: %s", name, config.redact(str(error)))
+
+    def _tell(self, context: Context, found: dict[str, Any]) -> None:
+        """Put the counts where the publishing task and the assets' events find them."""
+        ti: Any = context.get("ti")
+        if ti is not None:
+            ti.xcom_push(key=XCOM, value={"checks": found})
+        events: Any = context.get("outlet_events")
+        if events is not None:
+            for asset in self.outlets or ():
+                events[asset].extra.update(checks=found)

@@ -1,0 +1,330 @@
+"""Publishing, discarding and retrying a run's branches on a real catalog."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.branch import BRANCH_PROPERTY, Branch, ref
+from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.identity import Run, TaskTry
+from forebay.lake.publish import PublishConflict, discard, publish
+from forebay.lake.rest import Change, Rest
+from forebay.lake.retry import AlreadyPublished, put_back
+from forebay.lake.tables import TableDefinition
+
+
+@pytest.fixture
+def rest(config: CatalogConfig) -> Iterator[Rest]:
+    with Rest(config) as made:
+        yield made
+
+
+class Lake:
+    """Shorthand for what the tests do to one namespace."""
+
+    def __init__(self, config: CatalogConfig, lens: str, namespace: str) -> None:
+        self.config, self.lens, self.namespace = config, lens, namespace
+
+    def name(self, table: str) -> str:
+        return f"{self.namespace}.{table}"
+
+    def run(self, run: str) -> Run:
+        return Run(f"{self.namespace}.job", run)
+
+    def who(self, run: str, *tables: str, task: str = "write", number: int = 1) -> TaskTry:
+        names = tuple(map(self.name, tables))
+        return TaskTry(
+            job=f"{self.namespace}.job", run=run, task=task, number=number, writes=names, began=time.time()
+        )
+
+    def view(self, who: TaskTry) -> CatalogConfig:
+        return self.config.at(f"{self.lens}/run/{who.segment()}")
+
+    def write(self, who: TaskTry, table: str, values: str, mode: Any = "append") -> None:
+        with DuckDBEngine(self.view(who)) as engine:
+            engine.write(f"SELECT * FROM (VALUES {values}) AS t(n)", TableDefinition(self.name(table)), mode)
+
+    def directly(self, table: str, values: str, mode: Any = "append") -> None:
+        with DuckDBEngine(self.config) as engine:
+            engine.write(f"SELECT * FROM (VALUES {values}) AS t(n)", TableDefinition(self.name(table)), mode)
+
+    def rows(self, table: str, who: TaskTry | None = None) -> list[int]:
+        config = self.config.at(f"{self.lens}/published") if who is None else self.view(who)
+        with DuckDBEngine(config) as engine:
+            found = engine.query(f"SELECT n FROM lake.{self.name(table)} ORDER BY n")
+        numbers: list[int] = found.column("n").to_pylist()
+        return numbers
+
+
+@pytest.fixture
+def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
+    return Lake(config, lens, namespace)
+
+
+def test_all_tables_at_once_and_again(lake: Lake, rest: Rest) -> None:
+    lake.directly("old", "(1)")
+    who = lake.who("r", "old", "new", "untouched")
+    lake.write(who, "old", "(2)")
+    lake.write(who, "new", "(3), (4)")
+    assert lake.rows("old") == [1] and lake.rows("new") == []
+    first = publish(rest, lake.run("r"), who.writes)
+    assert [(each.table, each.added, each.again) for each in first] == [
+        (lake.name("old"), 1, False),
+        (lake.name("new"), 2, False),
+    ]
+    assert lake.rows("old") == [1, 2] and lake.rows("new") == [3, 4]
+    for table in ("old", "new"):
+        document = rest.table(lake.name(table))
+        assert document is not None
+        assert list(document["refs"]) == ["main"]
+        assert not any(name.startswith(BRANCH_PROPERTY) for name in document["properties"])
+    again = publish(rest, lake.run("r"), who.writes)
+    assert [(each.snapshot_id, each.added, each.again) for each in again] == [
+        (each.snapshot_id, each.added, True) for each in first
+    ]
+
+
+def test_a_moved_main_is_replayed_where_both_appended(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    who = lake.who("r", "t")
+    lake.write(who, "t", "(2)")
+    lake.write(who, "t", "(3)")
+    lake.directly("t", "(10)")
+    assert publish(rest, lake.run("r"), who.writes)[0].replayed
+    assert lake.rows("t") == [1, 2, 3, 10]
+    assert publish(rest, lake.run("r"), who.writes)[0].again
+
+
+@pytest.mark.parametrize("theirs, ours", [("overwrite", "append"), ("append", "overwrite")])
+def test_a_conflict_publishes_nothing_and_names_the_writer(
+    lake: Lake, rest: Rest, theirs: str, ours: str
+) -> None:
+    for table in ("t", "u"):
+        lake.directly(table, "(1)")
+    other, who = lake.who("other", "t"), lake.who("r", "t", "u")
+    lake.write(who, "t", "(2)", ours)
+    lake.write(who, "u", "(2)")
+    lake.write(other, "t", "(10)", theirs)
+    publish(rest, lake.run("other"), other.writes)
+    with pytest.raises(PublishConflict, match=rf"{lake.name('t')} was changed on main by the run other"):
+        publish(rest, lake.run("r"), who.writes)
+    assert lake.rows("u") == [1]
+    assert lake.rows("t") == ([10] if theirs == "overwrite" else [1, 10])
+    assert lake.rows("u", who) == [1, 2]
+
+
+def test_a_merge_that_only_inserted_is_not_replayed(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    who = lake.who("r", "t")
+    with DuckDBEngine(lake.view(who)) as engine:
+        engine.write("SELECT 2 AS n", TableDefinition(lake.name("t")), "merge", ["n"])
+    lake.directly("t", "(2)")
+    with pytest.raises(PublishConflict):
+        publish(rest, lake.run("r"), who.writes)
+    assert lake.rows("t") == [1, 2]
+
+
+def test_two_runs_that_both_fill_a_new_table(lake: Lake, rest: Rest) -> None:
+    one, two = lake.who("one", "t"), lake.who("two", "t")
+    lake.write(one, "t", "(1)", "overwrite")
+    lake.write(two, "t", "(2)", "overwrite")
+    publish(rest, lake.run("one"), one.writes)
+    with pytest.raises(PublishConflict):
+        publish(rest, lake.run("two"), two.writes)
+    assert lake.rows("t") == [1]
+    assert discard(rest, lake.run("two"), two.writes) == [lake.name("t")]
+    assert lake.rows("t") == [1]
+
+
+def test_discard_drops_a_table_that_the_run_made(lake: Lake, rest: Rest) -> None:
+    lake.directly("old", "(1)")
+    who = lake.who("r", "old", "new")
+    lake.write(who, "old", "(2)")
+    lake.write(who, "new", "(3)")
+    assert set(discard(rest, lake.run("r"), who.writes)) == set(who.writes)
+    assert rest.table(lake.name("new")) is None
+    assert lake.rows("old", who) == [1]
+    assert discard(rest, lake.run("r"), who.writes) == []
+
+
+def test_a_new_try_begins_where_the_first_one_did(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    first, second = lake.who("r", "t", "new"), lake.who("r", "t", "new", number=2)
+    lake.write(first, "t", "(2)")
+    lake.write(first, "new", "(2)")
+    assert set(put_back(rest, second)) == set(second.writes)
+    assert lake.rows("t", second) == [1]
+    assert rest.table(lake.name("new")) is None
+    for table in ("t", "new"):
+        lake.write(second, table, "(2)")
+    publish(rest, lake.run("r"), second.writes, {"write": 2})
+    assert lake.rows("t") == [1, 2] and lake.rows("new") == [2]
+    with pytest.raises(AlreadyPublished, match="forebay rollback r"):
+        put_back(rest, lake.who("r", "t", number=3))
+
+
+def test_a_try_leaves_other_tasks_rows_alone(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    before, bad, after = (lake.who("r", "t", task=task) for task in ("before", "write", "after"))
+    lake.write(before, "t", "(2)")
+    lake.write(bad, "t", "(3)")
+    lake.write(after, "t", "(4)")
+    again = lake.who("r", "t", number=2)
+    assert put_back(rest, again) == [lake.name("t")]
+    assert lake.rows("t", again) == [1, 2, 4]
+    lake.write(again, "t", "(3)")
+    publish(rest, lake.run("r"), again.writes, {"write": 2, "before": 1, "after": 1})
+    assert lake.rows("t") == [1, 2, 3, 4]
+
+
+def test_rows_that_others_built_on_are_not_taken_out(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    lake.write(lake.who("r", "t"), "t", "(2)")
+    lake.write(lake.who("r", "t", task="after"), "t", "(3)", "overwrite")
+    with pytest.raises(LakeError, match="Clear write together with after"):
+        put_back(rest, lake.who("r", "t", number=2))
+
+
+def test_a_leftover_of_an_earlier_try(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    old, new = lake.who("r", "t"), lake.who("r", "t", number=2)
+    lake.write(old, "t", "(2)")
+    put_back(rest, new)
+    lake.write(new, "t", "(3)")
+    with pytest.raises(LakeError, match="try 2 of write has begun"):
+        lake.write(old, "t", "(2)")
+    # A lens that was started since does not know; then publishing sees it.
+    with pytest.raises(PublishConflict, match="rows of try 2 of write"):
+        publish(rest, lake.run("r"), new.writes, {"write": 3})
+    assert lake.rows("t") == [1]
+
+
+def test_a_broken_off_publish_is_finished(lake: Lake, rest: Rest) -> None:
+    who = lake.who("r", "a", "b", "c")
+    for table in ("a", "b", "c"):
+        lake.directly(table, "(1)")
+        lake.write(who, table, "(2)")
+    # What a crash between the pointers of two tables leaves.
+    publish(rest, lake.run("r"), who.writes[:1])
+    done = publish(rest, lake.run("r"), who.writes)
+    assert [each.again for each in done] == [True, False, False]
+    assert [lake.rows(table) for table in ("a", "b", "c")] == [[1, 2]] * 3
+
+
+def test_a_broken_off_publish_is_taken_back_where_it_cannot_be_finished(lake: Lake, rest: Rest) -> None:
+    who = lake.who("r", "a", "b")
+    for table in ("a", "b"):
+        lake.directly(table, "(1)")
+        lake.write(who, table, "(2)", "overwrite")
+    publish(rest, lake.run("r"), who.writes[:1])
+    lake.directly("b", "(9)", "overwrite")
+    with pytest.raises(PublishConflict):
+        publish(rest, lake.run("r"), who.writes)
+    assert lake.rows("a") == [1] and lake.rows("b") == [9]
+    assert lake.rows("a", who) == [2]
+
+
+def test_a_broken_off_publish_that_others_built_on_is_partial(lake: Lake, rest: Rest) -> None:
+    who = lake.who("r", "a", "b")
+    for table in ("a", "b"):
+        lake.directly(table, "(1)")
+        lake.write(who, table, "(2)", "overwrite")
+    publish(rest, lake.run("r"), who.writes[:1])
+    lake.directly("a", "(5)")
+    lake.directly("b", "(9)", "overwrite")
+    with pytest.raises(LakeError, match=f"PARTIAL: {lake.name('a')}"):
+        publish(rest, lake.run("r"), who.writes)
+
+
+def test_without_a_commit_over_several_tables(lake: Lake, rest: Rest) -> None:
+    who = lake.who("r", "a", "b")
+    for table in ("a", "b"):
+        lake.directly(table, "(1)")
+        lake.write(who, table, "(2)")
+    rest.transactions = False
+    publish(rest, lake.run("r"), who.writes)
+    assert lake.rows("a") == lake.rows("b") == [1, 2]
+
+
+def test_a_table_dropped_meanwhile(lake: Lake, rest: Rest) -> None:
+    for table in ("a", "b"):
+        lake.directly(table, "(1)")
+    who = lake.who("r", "a", "b")
+    for table in ("a", "b"):
+        lake.write(who, table, "(2)")
+    rest.drop(lake.name("a"))
+    with pytest.raises(PublishConflict, match="was dropped"):
+        publish(rest, lake.run("r"), who.writes, wrote=[lake.name("a"), lake.name("b")])
+    assert lake.rows("b") == [1]
+
+
+def test_a_new_column_is_mains_after_publish(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    who = lake.who("r", "t")
+    with DuckDBEngine(lake.view(who)) as engine:
+        engine.write("SELECT 2 AS n, 'x' AS extra", TableDefinition(lake.name("t")), "append")
+
+    def columns() -> list[str]:
+        document = rest.table(lake.name("t"))
+        assert document is not None
+        current = next(s for s in document["schemas"] if s["schema-id"] == document["current-schema-id"])
+        return [field["name"] for field in current["fields"]]
+
+    assert columns() == ["n"]
+    publish(rest, lake.run("r"), who.writes)
+    assert columns() == ["n", "extra"]
+    assert lake.rows("t") == [1, 2]
+
+
+def test_eight_runs_append_at_once(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(0)")
+
+    def one(number: int) -> None:
+        who = lake.who(f"r{number}", "t")
+        with Rest(lake.config) as own:
+            lake.write(who, "t", f"({number})")
+            publish(own, lake.run(f"r{number}"), who.writes)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(1, 9)))
+    assert lake.rows("t") == list(range(9))
+
+
+def test_odd_run_ids(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    run = "scheduled__2026-01-01T00:00:00+00:00/ä '\"; DROP %2F..\n"
+    who = lake.who(run, "t")
+    lake.write(who, "t", "(2)")
+    publish(rest, lake.run(run), who.writes)
+    assert lake.rows("t") == [1, 2]
+
+
+def test_a_run_without_tables(lake: Lake, rest: Rest) -> None:
+    assert publish(rest, lake.run("r"), []) == []
+    assert publish(rest, lake.run("r"), [lake.name("nowhere")]) == []
+
+
+def test_branch_names_differ(lake: Lake) -> None:
+    names = {Run(job, run).branch for job in ("a.b", "a.b_c", "a_b.c") for run in ("1", "2", "1\n2")}
+    assert len(names) == 9
+
+
+def test_a_commit_of_rows_that_main_never_had(lake: Lake, rest: Rest) -> None:
+    """A commit straight to the catalog's main is not the lens's to refuse, and publish sees it."""
+    lake.directly("t", "(1)")
+    who = lake.who("r", "t")
+    lake.write(who, "t", "(2)", "overwrite")
+    document = rest.table(who.writes[0])
+    assert document is not None
+    branch = Branch.find(document, who.branch)
+    assert branch is not None and branch.head != ref(document, "main")
+    update = {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": branch.head}
+    rest.commit([Change(who.writes[0], [], [update])])
+    assert publish(rest, lake.run("r"), who.writes)[0].snapshot_id == branch.head
+    assert lake.rows("t") == [2]
