@@ -158,12 +158,9 @@ def _task_problems(job: LoadedJob, index: int, task: BaseTask, project: Project)
 
 def written(task: BaseTask) -> Iterator[Problem]:
     """Every table a task writes, after its path below the task."""
-    table = getattr(task, "table", None)
-    if table:
-        yield ("table",), table
-        return
+    named = getattr(task, "table", None)
     for position, table in enumerate(task.writes):
-        yield ("writes", position), table
+        yield ("table",) if named else ("writes", position), table
 
 
 def _text_problems(job: LoadedJob, index: int, task: BaseTask) -> Iterator[Problem]:

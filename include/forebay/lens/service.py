@@ -261,7 +261,9 @@ class Lens:
             if name not in _REWRITTEN and name != "content-type"
         }
         # `snapshots=refs` would leave out what a branch is made of.
-        params = [(name, value) for name, value in request.query_params.multi_items() if name != "snapshots"]
+        params: list[tuple[str, str | int | float | bool | None]] = [
+            (name, value) for name, value in request.query_params.multi_items() if name != "snapshots"
+        ]
         with telemetry.upstream(request):
             return await self._client.request(
                 method, f"{self.catalog}/{rest}", headers=headers, params=params, **what

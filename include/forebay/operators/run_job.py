@@ -24,7 +24,7 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
     return make(
         RunJobOperator, task, job,
         trigger_dag_id=task.dag_id(job.workspace.name), conf=dict(task.parameters), wait_for_completion=task.wait,
-        poke_interval=2, deferrable=False, **ForebayOperator.settings(job),
+        poke_interval=2, deferrable=False, **ForebayOperator.settings(job, task),
     )  # fmt: skip
 
 
