@@ -37,7 +37,7 @@ appender.console.type = Console
 appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %p %c{1}: %m%n%ex{short}
+appender.console.layout.pattern = %p %c{1}: %m %ex{short}%n
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
 """
