@@ -18,7 +18,7 @@ import pytest
 from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
 
 from forebay.engines.duckdb import DuckDBEngine
-from forebay.lake.connection import CatalogConfig
+from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.tables import list_namespaces
 from forebay.machine import jars, java
 
@@ -41,11 +41,10 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-@pytest.fixture(scope="session")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
-    folder = tmp_path_factory.mktemp("weed")
-    ports = free_ports(10)
-    names = [
+class Store:
+    """A SeaweedFS over a folder; may be killed and started again on what it left."""
+
+    NAMES = (
         "master.port",
         "master.port.grpc",
         "volume.port",
@@ -56,63 +55,87 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
         "s3.port.grpc",
         "s3.port.iceberg",
         "admin.port",
-    ]
-    weed = Path(sys.executable).parent / "weed"
-    # Another grpc port than the one its maintenance worker dials keeps that worker off.
-    admin_grpc = free_ports(1)[0]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                str(weed if weed.exists() else shutil.which("weed")),
-                "mini",
-                f"-dir={folder}",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                "-master.telemetry=false",
-                *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
-                f"-admin.port.grpc={admin_grpc}",
-                "-admin.ui=false",
-                f"-filer.localSocket={folder}/f",
-                f"-s3.localSocket={folder}/s",
-                "-s3.port.lance=0",
-                "-webdav=false",
-                "-tableBucket=warehouse",
-                "-bucket=lake",
-            ],
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "AWS_ACCESS_KEY_ID": KEY,
-                "AWS_SECRET_ACCESS_KEY": SECRET,
-                "TMPDIR": str(folder),
-            },
-        )
-    made = CatalogConfig(
-        uri=f"http://127.0.0.1:{ports[8]}",
-        warehouse="warehouse",
-        access_key=KEY,
-        secret_key=SECRET,
-        s3_endpoint=f"http://127.0.0.1:{ports[6]}",
     )
-    try:
-        _wait(made, process, folder / "log")
-        yield made
-    finally:
-        process.terminate()
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        self._ports = dict(zip(self.NAMES, free_ports(len(self.NAMES)), strict=True))
+        # Another grpc port than the one its maintenance worker dials keeps that worker off.
+        self._ports["admin.port.grpc"] = free_ports(1)[0]
+        self.config = CatalogConfig(
+            uri=f"http://127.0.0.1:{self._ports['s3.port.iceberg']}",
+            warehouse="warehouse",
+            access_key=KEY,
+            secret_key=SECRET,
+            s3_endpoint=f"http://127.0.0.1:{self._ports['s3.port']}",
+        )
+
+    def start(self) -> None:
+        weed = Path(sys.executable).parent / "weed"
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [
+                    str(weed if weed.exists() else shutil.which("weed")),
+                    "mini",
+                    f"-dir={self.folder}",
+                    "-ip=127.0.0.1",
+                    "-ip.bind=127.0.0.1",
+                    "-master.telemetry=false",
+                    *(f"-{name}={port}" for name, port in self._ports.items()),
+                    "-admin.ui=false",
+                    f"-filer.localSocket={self.folder}/f",
+                    f"-s3.localSocket={self.folder}/s",
+                    "-s3.port.lance=0",
+                    "-webdav=false",
+                    "-tableBucket=warehouse",
+                    "-bucket=lake",
+                ],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "AWS_ACCESS_KEY_ID": KEY,
+                    "AWS_SECRET_ACCESS_KEY": SECRET,
+                    "TMPDIR": str(self.folder),
+                },
+            )
+        _wait(self.config, self.process, self.log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
         try:
-            process.wait(10)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.kill()
+
+
+@contextlib.contextmanager
+def running_store(folder: Path) -> Iterator[Store]:
+    store = Store(folder)
+    try:
+        store.start()
+        yield store
+    finally:
+        store.stop()
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
+    with running_store(tmp_path_factory.mktemp("weed")) as store:
+        yield store.config
 
 
 def _wait(config: CatalogConfig, process: subprocess.Popen[bytes], log: Path) -> None:
     # Tokens are given out before the warehouse is there, so a listing is what counts.
     for _ in range(300):
         assert process.poll() is None, log.read_text()
-        with contextlib.suppress(OSError, RESTError, OAuthError, NoSuchNamespaceError):
+        with contextlib.suppress(LakeError, OSError, RESTError, OAuthError, NoSuchNamespaceError):
             list_namespaces(config)
             return
         time.sleep(0.1)
@@ -132,6 +155,7 @@ def running_lens(config: CatalogConfig, log: Path, port: int = 0) -> Iterator[st
     command = [sys.executable, "-m", "forebay.lens", "--catalog", config.uri, "--port", str(port)]
     with log.open("a") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    log.with_name(f"{log.name}.pid").write_text(str(process.pid))
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(200):

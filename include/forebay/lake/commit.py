@@ -194,10 +194,13 @@ def new_schema(columns: Sequence[tuple[str, IcebergType]], definition: TableDefi
 
 
 def is_conflict(error: BaseException) -> bool:
-    """True where trying again on the table's new state can succeed."""
+    """True where trying again on the table's new state can succeed; also where it is not known what happened."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServerError
+    from requests.exceptions import ConnectionError, Timeout
 
-    if isinstance(error, (CommitFailedException, CommitStateUnknownException, ServerError)):
+    if isinstance(
+        error, (CommitFailedException, CommitStateUnknownException, ServerError, ConnectionError, Timeout)
+    ):
         return True
     text = str(error)
     # SeaweedFS answers 400 instead of 409 when two commits race for one sequence number.

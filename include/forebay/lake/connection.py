@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -106,7 +107,22 @@ class CatalogConfig:
 
     def pyiceberg(self) -> RestCatalog:
         """The catalog as PyIceberg sees it; one per process and connection, so one token request."""
-        return _pyiceberg(self, os.getpid())
+        with self.reached():
+            return _pyiceberg(self, os.getpid())
+
+    @contextlib.contextmanager
+    def reached(self) -> Iterator[None]:
+        """Turns what PyIceberg raises when nobody answers into a sentence."""
+        from requests.exceptions import ConnectionError, Timeout
+
+        try:
+            yield
+        except (ConnectionError, Timeout) as error:
+            address = "/".join(self.uri.split("/")[:3])
+            what = "lens" if address == self.lens else "catalog"
+            raise LakeError(
+                f"The {what} at {address} does not answer ({type(error).__name__}). Is it up? forebay status"
+            ) from None
 
     def duckdb_statements(self) -> list[str]:
         """What DuckDB runs to have the catalog attached as `lake`. Holds the secret: never log it."""

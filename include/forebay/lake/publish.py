@@ -10,13 +10,14 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from forebay.lake import replay
 from forebay.lake.branch import (
     MAIN,
     PUBLISHED_PROPERTY,
+    RESHAPED_PROPERTY,
     Branch,
     Json,
     Shape,
@@ -30,6 +31,8 @@ from forebay.lake.identity import Run
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, NoTransactions, Rest
 
 ATTEMPTS = 30
+KEPT = 20
+"""How many of the last changes of shape, and of the last roll backs, a table keeps."""
 
 
 class PublishConflict(LakeError):
@@ -93,7 +96,7 @@ def publish(
         if not steps:
             return done
         try:
-            _commit(rest, [step.change for step in steps])
+            commit_all(rest, [step.change for step in steps])
         except (CommitConflict, CommitUnknown) as error:
             last = error
             continue
@@ -133,7 +136,8 @@ def drop_branch(rest: Rest, table: str, metadata: Json, branch: Branch) -> None:
     rest.commit([Change(table, _at(metadata, {branch.name: branch.head}), _without(branch))])
 
 
-def _commit(rest: Rest, changes: Sequence[Change]) -> None:
+def commit_all(rest: Rest, changes: Sequence[Change]) -> None:
+    """All changes in one commit, where the catalog has that; one after the other where it has not."""
     if rest.transactions:
         try:
             rest.commit(changes)
@@ -169,10 +173,10 @@ def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch) -> _
         "branch": branch.text(),
         "branch_head": branch.head,
     }
-    if head != main:
-        updates.append(
-            {"action": "set-properties", "updates": {PUBLISHED_PROPERTY: json.dumps(record, sort_keys=True)}}
-        )
+    notes = _reshaped(metadata, branch, run, head)
+    if head != main or notes:
+        notes[PUBLISHED_PROPERTY] = json.dumps(record, sort_keys=True)
+        updates.append({"action": "set-properties", "updates": notes})
     requirements = _at(metadata, {MAIN: main, branch.name: branch.head})
     base = branch.base if main == head else main
     return _Step(Change(table, requirements, updates), _result(table, head, base, line, replayed), branch)
@@ -242,6 +246,18 @@ def _shape(table: str, metadata: Json, branch: Branch) -> list[Json]:
     if removed := [name for name in branch.removed if name in present]:
         updates.append({"action": "remove-properties", "removals": removed})
     return updates
+
+
+def _reshaped(metadata: Json, branch: Branch, run: Run, head: int | None) -> dict[str, str]:
+    """The property that keeps which publish changed the table's shape, for the way back: the last ones, newest first."""
+    if branch.shape is None or branch.main_shape is None or branch.shape == branch.main_shape:
+        return {}
+    before = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    change = {
+        "job": run.job, "run": run.run, "head": head,
+        "from": asdict(branch.main_shape), "to": asdict(branch.shape),
+    }  # fmt: skip
+    return {RESHAPED_PROPERTY: json.dumps([change, *before][:KEPT], sort_keys=True)}
 
 
 def _without(branch: Branch) -> list[Json]:
@@ -331,7 +347,7 @@ def take_back(rest: Rest, run: Run, tables: Sequence[str]) -> bool:
             continue
         changes.append(_reversal(table, metadata, record, run))
     if changes:
-        _commit(rest, changes)
+        commit_all(rest, changes)
     return True
 
 

@@ -96,6 +96,17 @@ class Rest:
             token = document.get("next-page-token") or None
         return sorted(names)
 
+    def namespaces(self) -> list[str]:
+        """All namespaces of the first level, sorted."""
+        names: list[str] = []
+        token: str | None = ""
+        while token is not None:
+            answer = self._send("GET", "namespaces", params={"pageToken": token} if token else {})
+            document = self._checked(answer, "namespaces").json()
+            names += [".".join(each) for each in document["namespaces"]]
+            token = document.get("next-page-token") or None
+        return sorted(names)
+
     def drop(self, name: str) -> None:
         """Takes a table out of the catalog; its files stay for maintenance to find."""
         answer = self._send("DELETE", self._path(name), params={"purgeRequested": "false"})

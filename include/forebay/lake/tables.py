@@ -55,7 +55,8 @@ def load(config: CatalogConfig, name: str) -> Table | None:
     from pyiceberg.exceptions import NoSuchTableError
 
     try:
-        found: Table = config.pyiceberg().load_table(name)
+        with config.reached():
+            found: Table = config.pyiceberg().load_table(name)
         return found
     except NoSuchTableError:
         return None

@@ -1,0 +1,264 @@
+"""What happened to a table, and who did it: from the snapshots themselves, and the stamps the lens put on them.
+
+Nothing here is remembered by Forebay: a table that other programs write too has a history as well, with gaps
+where they said nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from forebay.lake.branch import MAIN, ROLLED_BACK_PROPERTY, Branch, Json, ancestry, ref, snapshots, stamp
+from forebay.lake.identity import Run
+from forebay.lake.publish import ATTEMPTS, drop_branch, published_record
+from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A table as a task read it; `snapshot` is None where it was empty."""
+
+    table: str
+    snapshot: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Input:
+        table, _, number = text.partition("@")
+        return cls(table, int(number) if number else None)
+
+    def __str__(self) -> str:
+        return f"{self.table}@{'' if self.snapshot is None else self.snapshot}"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A snapshot and what is known of who made it; `run` is empty for one that no run made."""
+
+    snapshot: int
+    parent: int | None
+    at: float
+    """When it was made, in seconds since 1970."""
+    operation: str
+    added: int | None
+    """Rows, as the writer says; None where it does not."""
+    removed: int | None
+    job: str
+    run: str
+    task: str
+    number: int
+    commit: str
+    user: str
+    engine: str
+    inputs: tuple[Input, ...]
+    complete: bool
+    """Whether the inputs are known to be all that was read."""
+    replay_of: int | None
+    """The snapshot whose rows these are, repeated on top of another writer's."""
+
+    @property
+    def by(self) -> Run | None:
+        return Run(self.job, self.run) if self.run else None
+
+    @classmethod
+    def of(cls, snapshot: Mapping[str, Any]) -> Made:
+        summary = snapshot.get("summary") or {}
+        parent, replayed, number = (
+            snapshot.get("parent-snapshot-id"),
+            stamp(snapshot, "replay-of"),
+            stamp(snapshot, "try"),
+        )
+        return cls(
+            snapshot=int(snapshot["snapshot-id"]),
+            parent=None if parent is None else int(parent),
+            at=int(snapshot["timestamp-ms"]) / 1000,
+            operation=str(summary.get("operation") or "?"),
+            added=_count(summary, "added-records"),
+            removed=_count(summary, "deleted-records", "added-position-deletes"),
+            job=stamp(snapshot, "job"),
+            run=stamp(snapshot, "run"),
+            task=stamp(snapshot, "task"),
+            number=int(number) if number.isdigit() else 0,
+            commit=stamp(snapshot, "commit"),
+            user=stamp(snapshot, "user"),
+            engine=stamp(snapshot, "engine") or _engine(summary),
+            inputs=tuple(Input.parse(text) for text in stamp(snapshot, "inputs").split(",") if text),
+            complete=bool(stamp(snapshot, "run")) and stamp(snapshot, "inputs-complete") != "false",
+            replay_of=int(replayed) if replayed else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OnMain:
+    """What a run has on a table's main: main would be `base` without it and without what came after it."""
+
+    head: int | None
+    base: int | None
+    snapshots: tuple[int, ...]
+    """Its own, newest first."""
+    others: tuple[Made, ...]
+    """What others put on top of them, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a table's main."""
+
+    at: float
+    """When it was seen on main, in seconds since 1970."""
+    operation: str
+    """The snapshot's, or `roll back`."""
+    snapshot: int | None
+    """Main's snapshot after it."""
+    made: Made | None = None
+    """None for a roll back."""
+    on_main: bool = True
+    """False where a roll back has taken it out again."""
+    note: str = ""
+
+
+def on_main(metadata: Mapping[str, Any], run: Run) -> OnMain | None:
+    """What the run has on main; None where there is nothing of it."""
+    known, main = snapshots(metadata), ref(metadata, MAIN)
+    line = list(ancestry(known, main))
+    mine = [index for index, each in enumerate(line) if made_by(each, run)]
+    if mine:
+        first = line[mine[-1]]
+        # One that replaced the table has no parent, but knows where its branch began.
+        base = first.get("parent-snapshot-id") or stamp(first, "base") or None
+        above = line[: mine[-1] + 1]
+        return OnMain(
+            head=int(line[mine[0]]["snapshot-id"]),
+            base=None if base is None else int(base),
+            snapshots=tuple(int(line[index]["snapshot-id"]) for index in mine),
+            others=tuple(Made.of(each) for each in above if not made_by(each, run)),
+        )
+    record = published_record(dict(metadata))
+    if record is not None and (record["job"], record["run"]) == (run.job, run.run):
+        return OnMain(record["head"], record["base"], (), ())
+    return None
+
+
+def made_by(snapshot: Mapping[str, Any], run: Run) -> bool:
+    return (stamp(snapshot, "job"), stamp(snapshot, "run")) == (run.job, run.run)
+
+
+def roll_backs(metadata: Mapping[str, Any]) -> list[Json]:
+    """The last roll backs of the table, newest first."""
+    text = (metadata.get("properties") or {}).get(ROLLED_BACK_PROPERTY)
+    found: list[Json] = json.loads(text) if text else []
+    return found
+
+
+def rolled_back(metadata: Mapping[str, Any], run: Run) -> Json | None:
+    """How the run's rows were taken off the table's main, None where they were not."""
+    return next(
+        (each for each in roll_backs(metadata) if (each["job"], each["run"]) == (run.job, run.run)), None
+    )
+
+
+def blame(metadata: Mapping[str, Any]) -> list[Event]:
+    """Everything that was seen on a table's main, newest first, with the roll backs."""
+    known = snapshots(metadata)
+    kept = {int(each["snapshot-id"]) for each in ancestry(known, ref(metadata, MAIN))}
+    records = roll_backs(metadata)
+    events: list[Event] = []
+    seen: set[int] = set()
+
+    def add(head: int | None, at: float | None) -> None:
+        for each in reversed(list(ancestry(known, head))):
+            made = Made.of(each)
+            if made.snapshot not in seen:
+                seen.add(made.snapshot)
+                when = made.at if at is None else at
+                events.append(Event(when, made.operation, made.snapshot, made, made.snapshot in kept))
+
+    before: int | None = None
+    for entry in metadata.get("snapshot-log") or ():
+        number, at = int(entry["snapshot-id"]), int(entry["timestamp-ms"]) / 1000
+        if number in seen and number != before:
+            back = any(int(each["snapshot-id"]) == number for each in ancestry(known, before))
+            ours = any(record["to"] == number and abs(_moment(record) - at) < 60 for record in records)
+            if not ours:
+                operation = "roll back" if back else "set"
+                events.append(Event(at, operation, number, note="not by forebay rollback"))
+        add(number, at)
+        before = number
+    add(ref(metadata, MAIN), None)
+    for record in reversed(records):
+        add(record["head"], None)
+        cause = f", with {record['with']}" if record.get("with") else ""
+        note = f"took out {record['job']}/{record['run']}{cause}"
+        events.append(Event(_moment(record), "roll back", record["to"], note=note))
+    return sorted(events, key=lambda event: event.at)[::-1]
+
+
+def every(
+    rest: Rest, names: Sequence[str], tell: Callable[[int, int], None] = lambda done, of: None
+) -> Iterator[tuple[str, Json]]:
+    """The documents of many tables, some at a time; `tell` hears how far it is."""
+    for start in range(0, len(names), _AT_ONCE):
+        tell(start, len(names))
+        yield from rest.tables(names[start : start + _AT_ONCE]).items()
+
+
+def sweep(
+    rest: Rest,
+    tables: Sequence[str],
+    keep: timedelta,
+    now: datetime,
+    runs: Callable[[Run], bool] = lambda run: False,
+) -> list[tuple[str, str]]:
+    """Drops branches whose newest snapshot is older than `keep`; (table, run) of each.
+
+    `runs` says of a run whether it is still at work: its branches stay. A branch without a snapshot of its own
+    says neither its age nor its run, so it counts from the table's last change.
+    """
+    dropped = []
+    for table in tables:
+        for _ in range(ATTEMPTS):
+            metadata = rest.table(table)
+            try:
+                dropped += _sweep(rest, table, metadata or {}, (now - keep).timestamp(), runs)
+                break
+            except (CommitConflict, CommitUnknown):
+                continue
+    return dropped
+
+
+def _sweep(
+    rest: Rest, table: str, metadata: Json, until: float, runs: Callable[[Run], bool]
+) -> list[tuple[str, str]]:
+    known = snapshots(metadata)
+    for branch in Branch.all(metadata):
+        own = next(ancestry(known, branch.head, branch.base), None)
+        made = Made.of(own) if own is not None else None
+        newest = made.at if made else int(metadata.get("last-updated-ms", 0)) / 1000
+        by = made.by if made else None
+        if newest > until or (by is not None and runs(by)):
+            continue
+        drop_branch(rest, table, metadata, branch)
+        again = rest.table(table)
+        return [(table, by.run if by else branch.name), *_sweep(rest, table, again or {}, until, runs)]
+    return []
+
+
+def _moment(record: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(str(record["at"])).timestamp()
+
+
+def _count(summary: Mapping[str, Any], *names: str) -> int | None:
+    if summary.get("operation") == "append" and names[0] != "added-records":
+        return 0
+    found = [int(summary[name]) for name in names if name in summary]
+    return sum(found) if found else None if names[0] == "added-records" else 0
+
+
+def _engine(summary: Mapping[str, Any]) -> str:
+    """What the writer calls itself: Spark and Trino do."""
+    return str(summary.get("engine-name") or (summary.get("spark.app.id") and "spark") or "")

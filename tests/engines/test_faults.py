@@ -1,0 +1,279 @@
+"""kill -9 of the task, the lens and the store at named points: nothing lost, nothing doubled, the next try ends right.
+
+A proxy before the catalog sees every commit, those of the lens and those of publish, and kills when its point comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from conftest import Store, running_lens, running_store
+from forebay.engines.background import EngineError
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.errors import ForebayError
+from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.identity import Run, TaskTry
+from forebay.lake.publish import publish
+from forebay.lake.rest import Rest
+from forebay.lake.tables import TableDefinition
+
+Hook = Callable[[str], None]
+TASK = Path(__file__).with_name("transaction_task.py")
+
+
+class Proxy:
+    """Hands everything to the catalog; `hook` is called as `before` and `after` of each commit."""
+
+    def __init__(self, upstream: str) -> None:
+        self.hook: Hook = lambda _: None
+        proxy = self
+        client = httpx.Client(base_url=upstream, timeout=30, trust_env=False)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
+                # A commit to a table, or to several; not the making of one, and not a token.
+                commits = self.command == "POST" and b'"requirements"' in body
+                try:
+                    if commits:
+                        proxy.hook("before publish" if b"forebay.published" in body else "before commit")
+                    answer = client.request(self.command, self.path, content=body, headers=headers)
+                    if commits:
+                        proxy.hook("after publish" if b"forebay.published" in body else "after commit")
+                except (httpx.HTTPError, ConnectionAbortedError):
+                    # Whoever asks sees what a dead server looks like.
+                    self.close_connection = True
+                    return
+                with contextlib.suppress(OSError):
+                    self.send_response(answer.status_code)
+                    for name, value in answer.headers.items():
+                        if name not in (
+                            "transfer-encoding",
+                            "content-length",
+                            "connection",
+                            "content-encoding",
+                        ):
+                            self.send_header(name, value)
+                    self.send_header("content-length", str(len(answer.content)))
+                    self.end_headers()
+                    if self.command != "HEAD":
+                        self.wfile.write(answer.content)
+
+            do_GET = do_HEAD = do_POST = do_DELETE = do
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Faults:
+    """A store, a proxy, a lens, and the tasks of one run over three tables."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store, self._folder = store, folder
+        self.proxy = Proxy(store.config.uri)
+        self._lens = contextlib.ExitStack()
+        self.start_lens()
+        self.task: subprocess.Popen[bytes] | None = None
+
+    def start_lens(self) -> None:
+        self._lens.close()
+        behind = replace(self.store.config, uri=self.proxy.address)
+        self.address = self._lens.enter_context(running_lens(behind, self._folder / "lens.log"))
+        self.lens_pid = int((self._folder / "lens.log.pid").read_text())
+
+    def close(self) -> None:
+        self._lens.close()
+        self.proxy.close()
+
+    @property
+    def config(self) -> CatalogConfig:
+        return replace(
+            self.store.config,
+            uri=self.proxy.address,
+            oauth_uri=self.store.config.token_uri,
+            lens=self.address,
+        )
+
+    def begin(self) -> list[str]:
+        self.namespace = f"f{uuid.uuid4().hex[:10]}"
+        self.tables = [f"{self.namespace}.{name}" for name in ("a", "b", "c")]
+        with DuckDBEngine(self.store.config) as engine:
+            for table in self.tables:
+                engine.write("SELECT 1 AS n", TableDefinition(table))
+        return self.tables
+
+    def attempt(self, step: str, number: int) -> bool:
+        """One try, in a process of its own; whether it ended well."""
+        order = {
+            "config": asdict(self.config), "tables": self.tables, "run": self.namespace, "number": number, "step": step,
+        }  # fmt: skip
+        self.task = subprocess.Popen(
+            [sys.executable, str(TASK), json.dumps(order)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.output = self.task.communicate(timeout=90)[0].decode()
+        return self.task.returncode == 0
+
+    def rows(self, table: str) -> list[int]:
+        with DuckDBEngine(self.store.config) as engine:
+            found: list[int] = engine.query(f"SELECT n FROM lake.{table} ORDER BY n").column("n").to_pylist()
+        return found
+
+    def state(self) -> list[list[int]]:
+        return [self.rows(table) for table in self.tables]
+
+
+BEFORE, AFTER = [[1], [1], [1]], [[1, 2], [2, 3], [1, 2]]
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
+    folder = tmp_path_factory.mktemp("faults")
+    with running_store(folder) as store:
+        made = Faults(store, folder)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+POINTS = [
+    ("task", "before commit", 1),
+    ("task", "after commit", 1),
+    ("task", "before commit", 2),
+    ("task", "after commit", 2),
+    ("task", "after commit", 3),
+    ("task", "before publish", 1),
+    ("task", "after publish", 1),
+    ("lens", "before commit", 1),
+    ("lens", "after commit", 1),
+    ("lens", "before commit", 3),
+    ("store", "before commit", 2),
+    ("store", "after commit", 2),
+    ("store", "before publish", 1),
+    ("store", "after publish", 1),
+]
+
+
+@pytest.mark.parametrize(("victim", "point", "nth"), POINTS, ids=lambda part: str(part).replace(" ", "-"))
+def test_killed(faults: Faults, victim: str, point: str, nth: int) -> None:
+    faults.begin()
+    counted = 0
+    killed = threading.Event()
+
+    def hook(at: str) -> None:
+        nonlocal counted
+        counted += at == point
+        if at != point or counted != nth or killed.is_set():
+            return
+        killed.set()
+        if victim == "store":
+            faults.store.kill()
+        else:
+            assert faults.task is not None
+            os.kill(faults.task.pid if victim == "task" else faults.lens_pid, 9)
+        if point.startswith("before") or victim == "store":
+            raise ConnectionAbortedError
+
+    faults.proxy.hook = hook
+    number = 0
+    for step in ("write", "publish"):
+        for _ in range(6):
+            number += step == "write"
+            done = faults.attempt(step, number)
+            if killed.is_set():
+                if victim == "store" and faults.store.process.poll() is not None:
+                    faults.store.start()
+                if victim == "lens" and not _alive(faults.lens_pid):
+                    faults.start_lens()
+            if step == "write":
+                assert faults.state() == BEFORE, "nothing is seen before it is published"
+            if done:
+                break
+        else:
+            raise AssertionError(faults.output)
+    assert killed.is_set(), f"the point {point} {nth} never came"
+    assert faults.state() == AFTER
+    # And once more: what was published is not written again.
+    assert faults.attempt("publish", number), faults.output
+    assert faults.state() == AFTER
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.004, 0.008, 0.015, 0.03])
+def test_the_store_is_killed_between_its_pointer_flips(faults: Faults, delay: float) -> None:
+    """SeaweedFS flips the tables of one commit one by one: wherever it stops, publishing again finishes it."""
+    faults.begin()
+    faults.proxy.hook = lambda _: None
+    assert faults.attempt("write", 1), faults.output
+    timer = threading.Timer(delay, faults.store.kill)
+
+    def hook(at: str) -> None:
+        if at == "before publish" and not timer.is_alive():
+            with contextlib.suppress(RuntimeError):
+                timer.start()
+
+    faults.proxy.hook = hook
+    faults.attempt("publish", 1)
+    timer.join()
+    faults.store.start()
+    faults.proxy.hook = lambda _: None
+    assert faults.attempt("publish", 1), faults.output
+    assert faults.state() == AFTER
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_dead_lens_and_a_dead_catalog_say_so(faults: Faults) -> None:
+    tables = faults.begin()
+    who = TaskTry(job="job.job", run="r", task="w", writes=tuple(tables), began=time.time())
+    nowhere = replace(faults.config, lens="http://127.0.0.1:9")
+    with (
+        pytest.raises(
+            (EngineError, LakeError), match="The lens at http://127.0.0.1:9 does not answer .* forebay status"
+        ),
+        DuckDBEngine(nowhere.seen_by(who)) as engine,
+    ):
+        engine.write("SELECT 2 AS n", TableDefinition(tables[0]), "append")
+    faults.proxy.hook = lambda _: None
+    faults.store.kill()
+    try:
+        answer = httpx.get(f"{faults.address}/health")
+        assert answer.status_code == 503 and answer.json()["status"] == "catalog down"
+        answer = httpx.get(f"{faults.address}/main/v1/config")
+        assert answer.status_code in (502, 503)
+        with pytest.raises(ForebayError, match="forebay status|broke off"), Rest(faults.store.config) as rest:
+            publish(rest, Run("job.job", "r"), tables)
+    finally:
+        faults.store.start()
+    assert faults.state() == BEFORE
