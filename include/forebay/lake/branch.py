@@ -27,6 +27,14 @@ LANDED = f"{STAMP}ingest.files"
 """In a snapshot's summary: the files whose rows it brought, as a JSON list."""
 NO_ORDER = 0
 
+# Runs on other branches of a table take its sequence numbers too, so clients that repeat a commit must do so more
+# often than the four times that are their default.
+_PATIENCE = {
+    "commit.retry.num-retries": "30",
+    "commit.retry.min-wait-ms": "10",
+    "commit.retry.max-wait-ms": "1000",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -171,14 +179,21 @@ def show(metadata: Mapping[str, Any], name: str) -> Json:
         properties.update(branch.properties)
         if head is not None:
             refs[MAIN] = {"type": "branch", "snapshot-id": head}
-    shown["properties"] = {key: value for key, value in properties.items() if not key.startswith(STAMP)}
+    patient = _PATIENCE if name else {}
+    shown["properties"] = patient | {
+        key: value for key, value in properties.items() if not key.startswith(STAMP)
+    }
     shown["refs"] = refs
     known = snapshots(metadata)
     line = list(ancestry(known, head))
     visible = {int(snapshot["snapshot-id"]) for snapshot in line}
     for value in refs.values():
-        visible.update(int(s["snapshot-id"]) for s in ancestry(known, int(value["snapshot-id"])))
-    if branch is None:
+        if int(value["snapshot-id"]) not in visible:
+            visible.update(int(s["snapshot-id"]) for s in ancestry(known, int(value["snapshot-id"])))
+    if head is None:
+        # DuckDB takes the last snapshot there is where none is current: a roll back to no rows would not be one.
+        visible, shown["refs"], shown["snapshot-log"] = set(), {}, []
+    elif branch is None:
         # Main's history may hold what a roll back took out.
         visible.update(int(entry["snapshot-id"]) for entry in metadata.get("snapshot-log") or ())
     else:

@@ -193,7 +193,8 @@ def blame(metadata: Mapping[str, Any]) -> list[Event]:
     for record in reversed(records):
         add(record["head"], None)
         cause = f", with {record['with']}" if record.get("with") else ""
-        note = f"took out {record['job']}/{record['run']}{cause}"
+        what = f"{record['job']}/{record['run']}" if record["run"] else "another writer's rows"
+        note = f"took out {what}{cause}"
         events.append(Event(_moment(record), "roll back", record["to"], note=note))
     return sorted(events, key=lambda event: event.at)[::-1]
 

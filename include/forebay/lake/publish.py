@@ -133,7 +133,7 @@ def drop_branch(rest: Rest, table: str, metadata: Json, branch: Branch) -> None:
     if branch.created_by and ref(metadata, MAIN) is None and not others:
         rest.drop(table)
         return
-    rest.commit([Change(table, _at(metadata, {branch.name: branch.head}), _without(branch))])
+    rest.commit([Change(table, _at(metadata, {branch.name: branch.head}), without(branch))])
 
 
 def commit_all(rest: Rest, changes: Sequence[Change]) -> None:
@@ -163,7 +163,7 @@ def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch) -> _
             if head is not None
             else {"action": "remove-snapshot-ref", "ref-name": MAIN}
         )
-    updates += _shape(table, metadata, branch) + _without(branch)
+    updates += _shape(table, metadata, branch) + without(branch)
     record = {
         "job": run.job,
         "run": run.run,
@@ -260,7 +260,8 @@ def _reshaped(metadata: Json, branch: Branch, run: Run, head: int | None) -> dic
     return {RESHAPED_PROPERTY: json.dumps([change, *before][:KEPT], sort_keys=True)}
 
 
-def _without(branch: Branch) -> list[Json]:
+def without(branch: Branch) -> list[Json]:
+    """Updates that take a branch away."""
     updates: list[Json] = []
     if branch.head is not None:
         updates.append({"action": "remove-snapshot-ref", "ref-name": branch.name})
@@ -393,8 +394,12 @@ def _reversal(table: str, metadata: Json, record: Json, run: Run) -> Change:
             {"action": "set-default-spec", "spec-id": branch.main_shape.spec},
             {"action": "set-default-sort-order", "sort-order-id": branch.main_shape.order},
         ]
+    kept = {branch.key: text}
+    reshaped = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    if reshaped and (reshaped[0]["job"], reshaped[0]["run"]) == (run.job, run.run):
+        kept[RESHAPED_PROPERTY] = json.dumps(reshaped[1:], sort_keys=True)
     updates += [
         {"action": "remove-properties", "removals": [PUBLISHED_PROPERTY]},
-        {"action": "set-properties", "updates": {branch.key: text}},
+        {"action": "set-properties", "updates": kept},
     ]
     return Change(table, _at(metadata, {MAIN: ref(metadata, MAIN), name: None}), updates)

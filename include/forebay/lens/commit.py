@@ -168,7 +168,9 @@ class _Rewrite:
                 self.requirements.append(dict(requirement))
         elif kind == "assert-ref-snapshot-id" and requirement.get("ref") == MAIN:
             if self.before is not None:
-                self.requirements.append(_assert_ref(self.branch.name, requirement.get("snapshot-id")))
+                if requirement.get("snapshot-id") != self.before.head:
+                    raise conflict(f"{self.asked.table} is at {self.before.head} on the run's branch")
+                self.requirements.append(_assert_ref(self.branch.name, self.before.head))
         elif kind == "assert-create":
             raise Refused(409, "AlreadyExistsException", f"{self.asked.table} exists already")
         else:
@@ -178,6 +180,7 @@ class _Rewrite:
         action = update.get("action")
         if action == "add-snapshot":
             snapshot = {**update["snapshot"], "summary": dict(update["snapshot"].get("summary") or {})}
+            self._number(snapshot)
             self._new_snapshots.append(snapshot)
             self.updates.append({**update, "snapshot": snapshot})
         elif action in ("set-snapshot-ref", "remove-snapshot-ref"):
@@ -188,15 +191,24 @@ class _Rewrite:
             self._properties(update, action)
         elif action in _FREE or (self.creates and action in _AT_CREATION):
             self.updates.append(dict(update))
-        elif action == "set-location" and self._same(update, "location"):
-            return
-        elif action == "upgrade-format-version" and self._same(update, "format-version"):
+        elif action in _REPEATED and self._same(update, _REPEATED[action]):
             return
         else:
             raise forbidden(
                 f"{action} changes {self.asked.table} for everybody, so it is not done inside a run. "
                 "Do it outside of one, at the catalog's own address"
             )
+
+    def _number(self, snapshot: Json) -> None:
+        """The table's next sequence number, where a run on another branch took the one the client chose.
+
+        Sequence numbers order deletes after data along one line of snapshots, and the client's is above all on its
+        line, which the assertion on the branch's head holds still. So only the table's count is behind, not the files.
+        """
+        known = self.metadata or {}
+        last = int(known.get("last-sequence-number") or 0) + len(self._new_snapshots)
+        if known.get("format-version") == 2 and int(snapshot.get("sequence-number") or 0) <= last:
+            snapshot["sequence-number"] = last + 1
 
     def _same(self, update: Mapping[str, Any], name: str) -> bool:
         return self.metadata is not None and update.get(name) == self.metadata.get(name)
@@ -285,6 +297,8 @@ _SHAPES = {
 _FREE = frozenset(
     ("set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics")
 )
+_REPEATED = {"set-location": "location", "upgrade-format-version": "format-version"}
+"""Said again by clients that replace a table; harmless where nothing changes."""
 _AT_CREATION = frozenset(("assign-uuid", "upgrade-format-version", "set-location"))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from forebay.lake.branch import Json
 from forebay.lake.identity import TaskTry
@@ -34,7 +36,12 @@ class Memory:
         self._began = time.time()
         self._tables: OrderedDict[str, Json] = OrderedDict()
         self._seen: OrderedDict[TaskTry, Seen] = OrderedDict()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._newest: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+
+    def lock(self, table: str) -> asyncio.Lock:
+        """Held while a commit to the table is under way: commits of one lens do not race each other."""
+        return self._locks.setdefault(table, asyncio.Lock())
 
     def table(self, table: str, metadata: Json) -> None:
         _keep(self._tables, table, metadata, MOST_TABLES)

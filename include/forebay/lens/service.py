@@ -7,11 +7,12 @@ is TaskTry.segment(). The caller's credential goes to the catalog with each requ
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -51,6 +52,7 @@ _HOP = {
 }
 _REWRITTEN = _HOP | {"content-encoding", "etag", "if-none-match", "accept-encoding", "date", "server"}
 _RACE = re.compile(r"sequence number", re.IGNORECASE)
+RACES = 20
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 
 
@@ -146,39 +148,50 @@ class Lens:
         raise Refused(405, "BadRequestException", f"{request.method} is not for tables")
 
     async def _commit(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
-        asked = await self._asked(request, who, rest, table, await _body(request))
-        answer = await self._send(request, "POST", rest, json=asked)
-        if answer.is_error:
-            self.memory.forget(table)
-            return _failed(answer)
+        commit = await _body(request)
+        async with self.memory.lock(table):
+            for attempt in range(RACES):
+                asked = await self._asked(request, who, rest, table, commit)
+                answer = await self._send(request, "POST", rest, json=asked)
+                if not answer.is_error:
+                    break
+                self.memory.forget(table)
+                if _creates(commit) or not _lost_race(answer):
+                    return _failed(answer)
+                # Somebody else moved the table. Looking again tells whether the commit still holds; if not, the
+                # client hears of it by the conflict that is raised then.
+                await asyncio.sleep(0.005 * attempt)
+            else:
+                return _failed(answer)
         document = answer.json()
         self.memory.table(table, document["metadata"])
         return JSONResponse({**document, "metadata": show(document["metadata"], who.branch)})
 
     async def _transaction(self, request: Request, who: TaskTry, rest: str) -> Response:
-        body = await _body(request)
-        changes, tables = [], []
-        for change in body.get("table-changes") or ():
-            identifier = change["identifier"]
-            table = ".".join([*identifier["namespace"], identifier["name"]])
-            path = (
-                f"{rest.removesuffix('transactions/commit')}namespaces/{'%1F'.join(identifier['namespace'])}"
-            )
-            changes.append(
-                await self._asked(request, who, f"{path}/tables/{identifier['name']}", table, change)
-            )
-            tables.append(table)
-        request.state.table = ",".join(tables)
-        answer = await self._send(request, "POST", rest, json={"table-changes": changes})
-        for table in tables:
-            self.memory.forget(table)
+        given = {_identified(change): change for change in (await _body(request)).get("table-changes") or ()}
+        request.state.table = ",".join(given)
+        start = rest.removesuffix("transactions/commit")
+        async with AsyncExitStack() as locks:
+            for table in sorted(given):
+                await locks.enter_async_context(self.memory.lock(table))
+            for attempt in range(RACES):
+                changes = [
+                    await self._asked(request, who, f"{start}{_path(table)}", table, change)
+                    for table, change in given.items()
+                ]
+                answer = await self._send(request, "POST", rest, json={"table-changes": changes})
+                for table in given:
+                    self.memory.forget(table)
+                if any(map(_creates, given.values())) or not _lost_race(answer):
+                    break
+                await asyncio.sleep(0.005 * attempt)
         return _failed(answer) if answer.is_error else _as_is(answer)
 
     async def _asked(self, request: Request, who: TaskTry, rest: str, table: str, commit: Json) -> Json:
         """The commit as it goes to the catalog."""
         self.memory.fence(who)
         metadata = None
-        if not any(each.get("type") == "assert-create" for each in commit.get("requirements") or ()):
+        if not _creates(commit):
             metadata = self.memory.known(table)
             if metadata is None:
                 document, answer = await self._load(request, rest)
@@ -343,6 +356,24 @@ def _name(found: re.Match[str]) -> str:
     return f"{unquote(found['namespace']).replace(chr(31), '.')}.{unquote(found['table'])}"
 
 
+def _identified(change: Json) -> str:
+    return ".".join([*change["identifier"]["namespace"], change["identifier"]["name"]])
+
+
+def _path(table: str) -> str:
+    *namespace, name = table.split(".")
+    return f"namespaces/{'%1F'.join(namespace)}/tables/{name}"
+
+
+def _creates(commit: Json) -> bool:
+    return any(each.get("type") == "assert-create" for each in commit.get("requirements") or ())
+
+
+def _lost_race(answer: httpx.Response) -> bool:
+    """Whether the catalog refused a commit because somebody else's came first; SeaweedFS says so with a 400 as well."""
+    return answer.status_code == 409 or (answer.status_code == 400 and _RACE.search(answer.text) is not None)
+
+
 def _is_new_namespace(method: str, rest: str) -> bool:
     return method == "POST" and _NAMESPACES.fullmatch(rest) is not None
 
@@ -357,8 +388,8 @@ def _as_is(answer: httpx.Response) -> Response:
 
 
 def _failed(answer: httpx.Response) -> Response:
-    """An error of the catalog; SeaweedFS's 400 for a lost race is the conflict that clients repeat."""
-    if answer.status_code == 400 and _RACE.search(answer.text):
+    """An error of the catalog; a lost race is always the conflict that clients repeat."""
+    if answer.status_code == 400 and _lost_race(answer):
         return _error(409, "CommitFailedException", _message(answer))
     return _as_is(answer)
 
