@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forebay.check import across, programs, sql
+from forebay.check import across, conditions, programs, sql
 from forebay.errors import Mistake
 from forebay.garbage import not_collected
 from forebay.project import Project, Workspace
@@ -49,6 +49,7 @@ def _report(root: Path | str) -> Report:
     unread = any(len(workspace.broken) > len(workspace.faulty) for workspace in workspaces)
     mistakes.update(across.mistakes(jobs, [each.file for each in workspaces if each.file], unread))
     mistakes.update(sql.mistakes(jobs))
+    mistakes.update(conditions.mistakes(jobs))
     mistakes.update(programs.mistakes(jobs))
     mistakes.update(_loaders(project, workspaces))
     count = sum(len(workspace.jobs) + len(workspace.broken) for workspace in workspaces)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from forebay.errors import Mistake, suggestion
 from forebay.project import LoadedJob
 from forebay.rules import unknown_value
+from forebay.source import Step
 from forebay.tasks.sql import Task
 
 MAX_BYTES = 1_000_000
@@ -54,16 +55,16 @@ def source_of(job: LoadedJob, index: int) -> SqlText:
     task = job.spec.tasks[index]
     assert isinstance(task, Task)
     if task.file is None:
-        return _inline(job, index, task.sql or "")
+        return inline(job, ("tasks", index, "sql"), task.sql or "")
     path = job.sql_path(task.file)
     with open(path, "rb") as stream:
         text = stream.read(MAX_BYTES + 1).decode()
     return SqlText(os.path.relpath(path, job.workspace.root), text)
 
 
-def _inline(job: LoadedJob, index: int, text: str) -> SqlText:
+def inline(job: LoadedJob, path: Sequence[Step], text: str) -> SqlText:
     """Where SQL inside YAML begins: below a | or >, or beside its key."""
-    line, column = job.document.place(("tasks", index, "sql"))
+    line, column = job.document.place(path)
     rows = job.document.text.splitlines()
     sign = rows[line - 1][column - 1 : column] if line <= len(rows) else ""
     if sign in ("|", ">"):

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from forebay.project import LoadedJob
     from forebay.tasks.checks import Task
 
-XCOM = "forebay_checks"
-"""The XCom with how many rules passed and failed, for the task that publishes the run's tables."""
-
 
 def build(task: Task, job: LoadedJob) -> BaseOperator:
     """The operator of a `checks` task."""
@@ -39,7 +36,7 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
 
 
 class ChecksOperator(ForebayOperator):
-    """Looks at `table` with `rules`, keeps what it found in <results_namespace>.__check_results."""
+    """Looks at `table` with `rules`, keeps what it found in <results_namespace>.check_results."""
 
     engine_name = "duckdb"
 
@@ -91,7 +88,7 @@ class ChecksOperator(ForebayOperator):
             )
             self.log.info("%s", results.summary(self.table, outcome.verdicts))
             # Kept whether the rules hold or not, and whatever becomes of the run.
-            self._keep(self.catalog(connection, main=True), outcome, context, str(values["run_id"]))
+            self._keep(self.catalog(connection, main=True).main(), outcome, context, str(values["run_id"]))
         found = {"table": self.table, **results.tally(outcome.verdicts)}
         self._tell(context, found)
         if outcome.failed:
@@ -117,10 +114,7 @@ class ChecksOperator(ForebayOperator):
             self.log.warning("The results could not be kept in %s: %s", name, config.redact(str(error)))
 
     def _tell(self, context: Context, found: dict[str, Any]) -> None:
-        """Put the counts where the publishing task and the assets' events find them."""
-        ti: Any = context.get("ti")
-        if ti is not None:
-            ti.xcom_push(key=XCOM, value={"checks": found})
+        """Put the counts on the events of the tables this task publishes itself."""
         events: Any = context.get("outlet_events")
         if events is not None:
             for asset in self.outlets or ():
