@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-NAMES = ("check", "latency", "stack", "publish", "lens", "checks")
+NAMES = ("check", "latency", "stack", "publish", "lens", "checks", "histories")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from forebay.checks.names import RULES
 from forebay.spec import base
 from forebay.spec.base import PATTERN_WORDS, duration_text
 from forebay.spec.job import JobSpec
@@ -25,6 +26,7 @@ from forebay.spec.task import BaseTask, ForEach
 from forebay.spec.text import RUN_VALUES
 from forebay.spec.workspace import Connections, Limits, WorkspaceSpec
 from forebay.tasks import TASK_TYPES
+from forebay.tasks.checks import LABEL, Expectation, Reference
 from forebay.tasks.ingest import TYPE_NAME, CsvOptions, IngestOptions
 from forebay.tasks.run_job import JOB
 
@@ -39,6 +41,7 @@ KINDS = {
     PARTITION: "partition",
     SORT: "sort column",
     JOB: "job",
+    LABEL: "text without a comma",
 }
 SECTIONS: dict[type[BaseModel], str] = {
     Connections: "connections",
@@ -54,6 +57,8 @@ SECTIONS: dict[type[BaseModel], str] = {
     ForEach: "for_each",
     IngestOptions: "options of ingest",
     CsvOptions: "options of CSV files",
+    Expectation: "rules of a check",
+    Reference: "column of another table",
 }
 """The heading of each model that is part of another."""
 
@@ -82,6 +87,8 @@ def page() -> str:
     for model, title in SECTIONS.items():
         about = (model.__doc__ or "").strip()
         parts.append(f"## {title}\n\n{_escaped(about)}\n\n{_table(model)}")
+        if model is Expectation:
+            parts.append(_rules())
     return "\n".join(parts)
 
 
@@ -97,6 +104,16 @@ def _kinds() -> str:
         "and `item` in a task with for_each.\n"
     )
     return "\n".join(rows)
+
+
+def _rules() -> str:
+    """The short names of rules, what each takes, and its name in Great Expectations."""
+    rows = ["| rule | what holds | keys | in Great Expectations |", "|---|---|---|---|"]
+    for name, short in RULES.items():
+        keys = ", ".join(f"`{key}`" for key in short.keys)
+        about = short.about + ("" if short.row_level else " (of the whole table)")
+        rows.append(f"| `{name}` | {_escaped(about)} | {keys} | {f'`{short.gx}`' if short.gx else ''} |")
+    return "\n".join(rows) + "\n"
 
 
 def _table(model: type[BaseModel], without: set[str] = frozenset()) -> str:  # type: ignore[assignment]
@@ -132,7 +149,7 @@ def _words(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         patterns = schema.get("patternProperties", {})
         values = next(iter(patterns.values()), schema.get("additionalProperties"))
         key = KINDS.get(next(iter(patterns), ""), "text")
-        return f"mapping of {key} to {_words(values, definitions)}" if values else "mapping"
+        return f"mapping of {key} to {_words(values, definitions)}" if isinstance(values, dict) else "mapping"
     if isinstance(kind, list):
         return "value"
     if kind in ("integer", "number"):

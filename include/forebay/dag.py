@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from forebay.project import LoadedJob
     from forebay.spec.parameters import Parameter
 
-# Airflow wants a start before the first run; a job runs from its first publication on, never for the past.
-_START = datetime(2020, 1, 1, tzinfo=UTC)
+# Airflow wants a start before the first run, and starts no task of a backfill before it. By itself a job runs from
+# its first publication on, never for the past.
+_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 _PARAM_SCHEMAS: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},

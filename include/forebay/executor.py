@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
+import pickle
 from importlib import import_module
+from multiprocessing.queues import SimpleQueue
+from typing import Any
 
 from airflow.executors.local_executor import LocalExecutor
 
@@ -31,8 +36,36 @@ _MODULES = (
 )
 
 
+class _Work(SimpleQueue[Any]):
+    """What the scheduler gives its workers. They end with it, each after the task it is at.
+
+    Airflow's workers hold the pipe open for each other, so those of a killed scheduler would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(ctx=multiprocessing.get_context())
+        self._owner = os.getpid()
+
+    def get(self) -> Any:
+        reader: Any = self._reader  # type: ignore[attr-defined]
+        with self._rlock:  # type: ignore[attr-defined]
+            while not reader.poll(1.0):
+                if os.getppid() != self._owner:
+                    raise EOFError
+            if os.getppid() != self._owner:
+                # What is left in it, the next scheduler gives out again.
+                raise EOFError
+            return pickle.loads(reader.recv_bytes())
+
+
 class WarmLocalExecutor(LocalExecutor):
     """Runs tasks on this machine; their processes share the libraries in memory and start at once."""
+
+    def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
+        # Called by `start` before the first of them.
+        if not isinstance(self.activity_queue, _Work):
+            self.activity_queue = _Work()
+        super()._spawn_workers_with_gc_freeze(spawn_number)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
         for name in _MODULES:

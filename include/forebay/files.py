@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from functools import cached_property
 from pathlib import Path
 
@@ -63,3 +64,13 @@ class WorkspaceFiles:
             except OSError:
                 continue
         return frozenset(names)
+
+
+def git_commit(folder: str | Path | None) -> str:
+    """The Git commit of the folder, with -dirty where files were changed since; empty where there is none."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from forebay.errors import suggestion
 from forebay.spec.base import NAME, PATTERN_WORDS, duration_text
+from forebay.spec.job import APPROVE, PUBLISH
 from forebay.spec.schedule import CronSchedule
 from forebay.spec.task import BaseTask, LostTask, Problem
 from forebay.spec.text import RUN_VALUES, TextError, names_in
@@ -89,6 +90,11 @@ def _order_problems(job: LoadedJob) -> Iterator[Problem]:
     for index, task in enumerate(job.spec.tasks):
         if not task.key:
             continue
+        if task.key in (PUBLISH, APPROVE):
+            message = (
+                f"the key '{task.key}' is that of the task which is added to publish a run. Use another one"
+            )
+            yield ("tasks", index, "key"), message
         if task.key in first:
             line, _ = job.document.place(("tasks", first[task.key], "key"))
             yield (

@@ -12,6 +12,8 @@ from typing import Any
 
 import airflow.sdk
 
+from forebay.lake.identity import TaskTry
+
 
 def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, Any]]) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
@@ -33,6 +35,7 @@ def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, 
     else:
         from forebay.operators.spark import SparkOperator as Operator  # type: ignore[assignment]
     operator = Operator(task_id="t", **arguments)
+    operator._who = TaskTry("lab.job", "r", task="t", writes=(str(arguments.get("table")),))
     signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
     moment = datetime(2020, 1, 2, tzinfo=UTC)
     run = SimpleNamespace(run_id="r", start_date=moment, logical_date=None, run_after=moment)

@@ -54,10 +54,14 @@ def test_a_new_table_and_changes_stay_on_the_branch(config: CatalogConfig, lens:
     assert rows(config.at(f"{lens}/published"), table) == []
     found = document(config, table)
     branch = Branch.find(found, me.branch)
-    assert branch is not None and branch.base is None and branch.created_by == "write/1"
+    assert branch is not None
+    assert branch.base is None
+    assert branch.created_by == "write/1"
     assert ref(found, "main") is None
     made = snapshots(found)[branch.head]
-    assert stamp(made, "job") == me.job and stamp(made, "run") == me.run and stamp(made, "try") == "1"
+    assert stamp(made, "job") == me.job
+    assert stamp(made, "run") == me.run
+    assert stamp(made, "try") == "1"
 
 
 @pytest.mark.parametrize("statements", [
@@ -81,7 +85,9 @@ def test_duckdbs_own_statements(
     assert ref(after, "main") == ref(before, "main")
     assert rows(config, table) == [(1, "a"), (2, "b")]
     branch = Branch.find(after, who(f"{namespace}.job", "r").branch)
-    assert branch is not None and branch.base == ref(before, "main") and branch.head != branch.base
+    assert branch is not None
+    assert branch.base == ref(before, "main")
+    assert branch.head != branch.base
 
 
 def test_pyiceberg_appends_overwrites_and_adds_a_column(
@@ -112,7 +118,8 @@ def test_health_metrics_and_wrong_addresses(lens: str) -> None:
     assert httpx.get(f"{lens}/health").json()["status"] == "ok"
     assert "forebay_lens_requests" in httpx.get(f"{lens}/metrics").text
     answer = httpx.get(f"{lens}/run/no-such-run/v1/config")
-    assert answer.status_code == 404 and "names no run" in answer.json()["error"]["message"]
+    assert answer.status_code == 404
+    assert "names no run" in answer.json()["error"]["message"]
     assert httpx.get(f"{lens}/elsewhere").status_code == 404
 
 
@@ -187,15 +194,17 @@ def test_spark(config: CatalogConfig, lens: str, namespace: str, tmp_path: Path)
         assert rows(config, table) == [(1, "a"), (2, "b")]
     with Rest(config) as rest:
         publish(rest, me, writes)
-        assert [(1, "z"), (2, "m"), (4, "d")] == rows(config, f"{namespace}.t")
-        assert [("new", 7), ("newer", 8)] == rows(config, f"{namespace}.u")
+        assert rows(config, f"{namespace}.t") == [(1, "z"), (2, "m"), (4, "d")]
+        assert rows(config, f"{namespace}.u") == [("new", 7), ("newer", 8)]
         assert [(5, date(2020, 1, 2))] == rows(config, f"{namespace}.v")
-        assert [(1, "a", None), (2, "b", None), (9, "x", "y")] == rows(config, f"{namespace}.w")
-        assert [(1, "only")] == rows(config, f"{namespace}.x")
-        assert [(1, "a"), (2, "b"), (5, "e")] == rows(config, f"{namespace}.y")
+        assert rows(config, f"{namespace}.w") == [(1, "a", None), (2, "b", None), (9, "x", "y")]
+        assert rows(config, f"{namespace}.x") == [(1, "only")]
+        assert rows(config, f"{namespace}.y") == [(1, "a"), (2, "b"), (5, "e")]
         found = rest.table(f"{namespace}.w")
-        assert found is not None and found["properties"]["note"] == "branch"
-        assert len(found["partition-specs"]) == 2 and found["default-spec-id"] != 0
+        assert found is not None
+        assert found["properties"]["note"] == "branch"
+        assert len(found["partition-specs"]) == 2
+        assert found["default-spec-id"] != 0
         # A MERGE that only inserts is an append to look at, but read the table.
         merged = rest.table(f"{namespace}.y")
         assert merged is not None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from forebay.lake.connection import CatalogConfig
+from forebay.lake.identity import TaskTry
 from forebay.lake.tables import load
 
 # Short sequences: DuckDB folds them while it plans, and planning cannot be interrupted.
@@ -26,13 +28,17 @@ Start = Callable[[str, dict[str, Any]], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(config: CatalogConfig) -> Start:
+def start(config: CatalogConfig, lens: str) -> Start:
     connections: dict[str, dict[str, Any]] = {
         "lake_catalog": {
             "host": config.uri,
             "login": config.access_key,
             "password": config.secret_key,
-            "extra_dejson": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint},
+            "extra_dejson": {
+                "warehouse": config.warehouse,
+                "s3.endpoint": config.s3_endpoint,
+                "lens": lens,
+            },
         },
         "lake_sql": {
             "conn_type": "duckdb",
@@ -69,7 +75,9 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError("".join(seen))
 
 
-def test_sql_operator_writes_and_reports(start: Start, config: CatalogConfig, namespace: str) -> None:
+def test_sql_operator_writes_and_reports(
+    start: Start, config: CatalogConfig, lens: str, namespace: str
+) -> None:
     arguments = {
         "conn_id": "lake_sql",
         "sql": "SELECT :day AS day, :run_id AS run, :logical_date AS due",
@@ -80,7 +88,8 @@ def test_sql_operator_writes_and_reports(start: Start, config: CatalogConfig, na
     result = json.loads(out.split("RESULT ", 1)[1])["tables"][f"{namespace}.t"]
     assert (result["rows"], result["inserted"]) == (1, 1)
     assert f"{namespace}.t: 1 rows (overwrite: 1 inserted), created, snapshot {result['snapshot_id']}" in out
-    table = load(config, f"{namespace}.t")
+    seen = replace(config, lens=lens).seen_by(TaskTry("lab.job", "r"))
+    table = load(seen, f"{namespace}.t")
     assert table is not None
     assert str(table.scan().to_arrow()["day"][0]) == "2020-01-01"
 

@@ -72,13 +72,15 @@ def test_all_tables_at_once_and_again(lake: Lake, rest: Rest) -> None:
     who = lake.who("r", "old", "new", "untouched")
     lake.write(who, "old", "(2)")
     lake.write(who, "new", "(3), (4)")
-    assert lake.rows("old") == [1] and lake.rows("new") == []
+    assert lake.rows("old") == [1]
+    assert lake.rows("new") == []
     first = publish(rest, lake.run("r"), who.writes)
     assert [(each.table, each.added, each.again) for each in first] == [
         (lake.name("old"), 1, False),
         (lake.name("new"), 2, False),
     ]
-    assert lake.rows("old") == [1, 2] and lake.rows("new") == [3, 4]
+    assert lake.rows("old") == [1, 2]
+    assert lake.rows("new") == [3, 4]
     for table in ("old", "new"):
         document = rest.table(lake.name(table))
         assert document is not None
@@ -101,7 +103,7 @@ def test_a_moved_main_is_replayed_where_both_appended(lake: Lake, rest: Rest) ->
     assert publish(rest, lake.run("r"), who.writes)[0].again
 
 
-@pytest.mark.parametrize("theirs, ours", [("overwrite", "append"), ("append", "overwrite")])
+@pytest.mark.parametrize(("theirs", "ours"), [("overwrite", "append"), ("append", "overwrite")])
 def test_a_conflict_publishes_nothing_and_names_the_writer(
     lake: Lake, rest: Rest, theirs: str, ours: str
 ) -> None:
@@ -164,7 +166,8 @@ def test_a_new_try_begins_where_the_first_one_did(lake: Lake, rest: Rest) -> Non
     for table in ("t", "new"):
         lake.write(second, table, "(2)")
     publish(rest, lake.run("r"), second.writes, {"write": 2})
-    assert lake.rows("t") == [1, 2] and lake.rows("new") == [2]
+    assert lake.rows("t") == [1, 2]
+    assert lake.rows("new") == [2]
     with pytest.raises(AlreadyPublished, match="forebay rollback r"):
         put_back(rest, lake.who("r", "t", number=3))
 
@@ -226,7 +229,8 @@ def test_a_broken_off_publish_is_taken_back_where_it_cannot_be_finished(lake: La
     lake.directly("b", "(9)", "overwrite")
     with pytest.raises(PublishConflict):
         publish(rest, lake.run("r"), who.writes)
-    assert lake.rows("a") == [1] and lake.rows("b") == [9]
+    assert lake.rows("a") == [1]
+    assert lake.rows("b") == [9]
     assert lake.rows("a", who) == [2]
 
 
@@ -323,7 +327,8 @@ def test_a_commit_of_rows_that_main_never_had(lake: Lake, rest: Rest) -> None:
     document = rest.table(who.writes[0])
     assert document is not None
     branch = Branch.find(document, who.branch)
-    assert branch is not None and branch.head != ref(document, "main")
+    assert branch is not None
+    assert branch.head != ref(document, "main")
     update = {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": branch.head}
     rest.commit([Change(who.writes[0], [], [update])])
     assert publish(rest, lake.run("r"), who.writes)[0].snapshot_id == branch.head

@@ -39,14 +39,15 @@ path = Path(sys.argv[1])
 path.write_bytes(content)
 del content
 best = 10.0
-for _ in range(3):
-    start = time.perf_counter()
+for _ in range(5):
+    # The processor's time: what else the machine does is not the reader's.
+    start = time.process_time()
     try:
         document = read_document(path, path.parent)
         refused = bool(document.mistakes)
     except JobSpecError:
         refused = True
-    best = min(best, time.perf_counter() - start)
+    best = min(best, time.process_time() - start)
 tracemalloc.start()
 before = int(open("/proc/self/statm").read().split()[1])
 try:

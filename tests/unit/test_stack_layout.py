@@ -178,11 +178,13 @@ def test_a_taken_inner_port_is_moved_without_a_word(stack: Stack, free: dict[str
 
 def test_wrong_port_names_and_two_services_on_one(stack: Stack, free: dict[str, int]) -> None:
     with pytest.raises(
-        StackError, match=r"unknown port name 'airflw'. Did you mean 'airflow'\? Known: airflow, catalog, s3"
+        StackError,
+        match=r"unknown port name 'airflw'. Did you mean 'airflow'\? Known: airflow, catalog, lens, s3",
     ):
         stack.choose_ports({"airflw": 8081}, free=False)
     with pytest.raises(
-        StackError, match=r"two services on one port: airflow=\d+, s3=(\d+), catalog=\1\. Move one: "
+        StackError,
+        match=r"two services on one port: airflow=\d+, s3=(\d+), catalog=\1, lens=\d+\. Move one: ",
     ):
         stack.choose_ports({**free, "catalog": free["s3"]}, free=False)
 

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,3 +102,31 @@ def human_bytes(count: int) -> str:
     if not count:
         return "-"
     return f"{count / 1024:,.0f} KB" if count < 1 << 20 else f"{count / (1 << 20):,.0f} MB"
+
+
+def moment(seconds: float | None) -> str:
+    """A moment in this machine's time zone."""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
+
+
+def counted(what: str) -> Callable[[int, int], None]:
+    """Tells on standard error how far a search is, once it has taken two seconds."""
+    began = last = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - began > 2 and now - last > 1:
+            last = now
+            progress(f"{what}: {done:,} of {of:,}")
+
+    return tell
+
+
+def confirmed(question: str, yes: bool) -> None:
+    """Asks before something that cannot be taken back; without a person to ask, `--yes` is needed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ForebayError(f"{question} Nobody is here to answer: say --yes if that is what you want.")
+    click.confirm(question, abort=True, err=True)

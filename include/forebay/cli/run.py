@@ -22,6 +22,7 @@ _MARKS = {
     "skipped": ("-", "yellow"),
 }
 _ENDED = (*_MARKS, "removed")
+_VERDICTS = ("passed", "failed", "warned", "quarantined")
 _LOG_LINES = 25
 
 
@@ -150,7 +151,7 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, *, quiet: bool = False) ->
             tables.update(written)
             if not quiet:
                 _clear(tty)
-                _print_task(api, dag_id, run_id, task, written, published)
+                _print_task(api, dag_id, run_id, task, written, published, _mapping(value.get("checks")))
         if tty and run["state"] not in ("success", "failed"):
             running = [str(t["task_id"]) for t in instances if t["state"] == "running"]
             click.echo(
@@ -200,6 +201,7 @@ def _print_task(
     task: Json,
     written: dict[str, Any],
     published: dict[str, Any],
+    checks: dict[str, Any],
 ) -> None:
     mark, colour = _MARKS.get(str(task["state"]), ("?", "white"))
     name = str(task["task_id"]) + (f"[{task['map_index']}]" if task["map_index"] >= 0 else "")
@@ -208,8 +210,11 @@ def _print_task(
         f"{table}: {figures.get('inserted', 0) + figures.get('updated', 0):,} rows written, {figures['rows']:,} in all"
         for table, figures in written.items()
     )
+    if checks:
+        counts = ", ".join(f"{checks[word]:,} {word}" for word in _VERDICTS if checks.get(word))
+        rows = "; ".join(filter(None, (f"{checks.get('table')}: {counts}", rows)))
     if published:
-        rows = ", ".join(published)
+        rows = ", ".join(sorted(published))
     ended = "" if task["state"] in ("success", "failed") else f" {task['state']}"
     click.echo(f"  {click.style(mark, fg=colour)} {name:<24}{seconds}  {rows}{ended}".rstrip())
     if task["state"] == "failed":

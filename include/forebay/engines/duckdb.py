@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from forebay.engines import merge
+from forebay.engines.audit import audited
 from forebay.engines.background import Background, EngineError
 from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
 from forebay.engines.results import NOT_WRITTEN, TableResult
 from forebay.engines.session import connect, remove_spill, spill_folder
-from forebay.lake.branch import REPLAY
+from forebay.lake.branch import PARTITIONS, REPLAY
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft, is_conflict
 from forebay.lake.connection import CATALOG, CatalogConfig, LakeError
 from forebay.lake.datafiles import DataFileWriter
@@ -181,6 +182,9 @@ class DuckDBEngine:
             table = load(self.config, definition.name)
             try:
                 columns = result_columns(self.connection, select)
+                rows = audited(select, [name for name, _ in columns], definition)
+                if rows != select:
+                    columns = result_columns(self.connection, rows)
                 self.background.check()
                 schema = table.schema() if table is not None else None
                 columns_plan = plan(definition.name, schema, columns)
@@ -198,9 +202,9 @@ class DuckDBEngine:
                         "go by. Use overwrite or merge, or set partitioned_by before the table is created."
                     )
                 if mode == "merge":
-                    result = merge.run(self, select, columns_plan, draft, key)
+                    result = merge.run(self, rows, columns_plan, draft, key)
                 else:
-                    result = self._replace(select, columns_plan, draft, mode)
+                    result = self._replace(rows, columns_plan, draft, mode)
                 return finish(result, started)
             except Conflict:
                 if attempt == ATTEMPTS - 1:
@@ -211,7 +215,7 @@ class DuckDBEngine:
         files, written = self.files(columns.select(f"({select}\n)"), draft)
         replace: dict[str, Any] = {"overwrite": "everything", "overwrite_partitions": "partitions"}
         # An overwrite of an empty table takes nothing out, but is no mere append either.
-        properties = {} if mode == "append" else {REPLAY: "no"}
+        properties = {"overwrite": {REPLAY: "no"}, "overwrite_partitions": {REPLAY: PARTITIONS}}.get(mode)
         table, taken = draft.commit(files, replace.get(mode, "nothing"), properties=properties)
         return result_of(table, draft, mode, inserted=written, deleted=taken)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from forebay.engines.audit import audited
 from forebay.engines.background import EngineError
 from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
 from forebay.engines.duckdb import DuckDBEngine, lake_name, result_of
@@ -189,7 +190,7 @@ class Ingest:
         for attempt in range(ATTEMPTS):
             table = load(self.config, definition.name)
             try:
-                reader, fitted = self._plan(batch, kind, definition.name, table, csv, columns, moment)
+                reader, fitted = self._plan(batch, kind, definition, table, csv, columns, moment)
                 draft = Draft(
                     self.config,
                     definition,
@@ -212,7 +213,7 @@ class Ingest:
         self,
         batch: Sequence[Found],
         kind: str,
-        name: str,
+        definition: TableDefinition,
         table: Table | None,
         csv: dict[str, Any],
         columns: dict[str, str],
@@ -239,8 +240,13 @@ class Ingest:
             source = f"CASE {SOURCE}{names} ELSE {SOURCE} END" if names else SOURCE
             casts += [f"{source} AS {SOURCE}"]
             columns = f"* REPLACE ({', '.join(casts)}), TIMESTAMPTZ {_text(moment)} AS {MOMENT}"
-            return f"SELECT {columns} FROM ({inner})"
+            landed = f"SELECT {columns} FROM ({inner})"
+            if definition.audit is None:
+                return landed
+            present = result_columns(connection, inner)
+            return audited(landed, [column for column, _ in present], definition, "a file")
 
+        name = definition.name
         schema = table.schema() if table is not None else None
         text = reader(batch)
         try:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from forebay.engines.columns import Plan, quoted, sql_name
 from forebay.engines.results import TableResult
-from forebay.lake.branch import REPLAY
+from forebay.lake.branch import PARTITIONS, REPLAY
 from forebay.lake.commit import Draft
 from forebay.lake.connection import LakeError
+from forebay.spec.table import AUDIT_COLUMNS
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+
     from forebay.engines.duckdb import DuckDBEngine
 
 # What is new depends on which keys were there, also where nothing but new keys came.
@@ -50,13 +53,16 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
     )
     if draft.base_snapshot is None:
         files, written = engine.files(f"SELECT {fresh} FROM {SOURCE} s", draft)
-        committed, _ = draft.commit(files, properties=_BY_KEY)
+        properties = {REPLAY: PARTITIONS} if _by_partition(draft, files, set(), keys) else _BY_KEY
+        committed, _ = draft.commit(files, properties=properties)
         return result_of(committed, draft, "merge", inserted=written)
 
     target = f"{lake_name(table)} t AT (VERSION => {draft.base_snapshot})"
     added = {name for name, _ in columns.add}
     joined = " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in keys)
-    compared = [name for name in given.values() if name not in keys]
+    # Which run wrote a row is no difference of its own.
+    stamped = AUDIT_COLUMNS if draft.definition.audit is not None else ()
+    compared = [name for name in given.values() if name not in keys and name.lower() not in stamped]
     changed = " OR ".join(
         f"s.{quoted(name)} IS NOT NULL"
         if name in added
@@ -87,6 +93,9 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
         old = f"CAST(NULL AS {types[name]})" if name in added else f"CAST(t.{quoted(name)} AS {types[name]})"
         if name.lower() not in given or name in keys:
             return f"{old} AS {quoted(name)}"
+        if name.lower() in stamped:
+            stays = f"s.rowid IS NULL OR NOT ({changed or 'false'})"
+            return f"CASE WHEN {stays} THEN {old} ELSE s.{quoted(name)} END AS {quoted(name)}"
         return f"CASE WHEN s.rowid IS NULL THEN {old} ELSE s.{quoted(name)} END AS {quoted(name)}"
 
     rows = f"SELECT {fresh} FROM {SOURCE} s WHERE NOT EXISTS (FROM {MATCHED} m WHERE m.source = s.rowid)"
@@ -97,8 +106,26 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
             f"LEFT JOIN {SOURCE} s ON {joined} WHERE t.filename IN ({inside}) UNION ALL {rows}"
         )
     files, _ = engine.files(rows, draft)
-    committed, _ = draft.commit(files, "files" if paths else "nothing", paths, _BY_KEY)
+    same = f"SELECT DISTINCT file FROM {MATCHED} WHERE NOT changed"
+    left = {str(path) for (path,) in connection.execute(same).fetchall()}
+    properties = {REPLAY: PARTITIONS} if _by_partition(draft, files, left, keys) else _BY_KEY
+    committed, _ = draft.commit(files, "files" if paths else "nothing", paths, properties)
     return result_of(committed, draft, "merge", inserted=inserted, updated=updated)
+
+
+def _by_partition(draft: Draft, files: Sequence[DataFile], left: set[str], keys: Sequence[str]) -> bool:
+    """Whether all that was looked at lies in the partitions that new files are in.
+
+    A key that holds the partition's columns is nowhere else; `left` are files with rows found equal and left alone.
+    """
+    spec, schema = draft.metadata.spec(), draft.schema()
+    columns = {(schema.find_column_name(field.source_id) or "").lower() for field in spec.fields}
+    if not columns or not columns <= {key.lower() for key in keys}:
+        return False
+    written = {data_file.partition for data_file in files}
+    live = draft.live() if left else ()
+    looked = {(one.spec_id, one.partition) for one in live if one.file_path in left}
+    return all(number == spec.spec_id and partition in written for number, partition in looked)
 
 
 def _check_keys(engine: DuckDBEngine, table: str, keys: Sequence[str]) -> None:

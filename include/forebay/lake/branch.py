@@ -22,7 +22,9 @@ RESHAPED_PROPERTY = f"{STAMP}reshaped"
 ROLLED_BACK_PROPERTY = f"{STAMP}rolled-back"
 """A table's property: the last roll backs, newest first, as a JSON list of job, run, head, base, to, at, with."""
 REPLAY = f"{STAMP}replay"
-"""In a snapshot's summary: `no` where its rows depend on what the table held, though it only appends."""
+"""In a snapshot's summary: `no` where its rows depend on what the table held, though it only appends; `partitions`
+where it replaced partitions whole and looked at nothing outside of them."""
+PARTITIONS = "partitions"
 LANDED = f"{STAMP}ingest.files"
 """In a snapshot's summary: the files whose rows it brought, as a JSON list."""
 NO_ORDER = 0

@@ -54,6 +54,12 @@ class Draft:
     def io(self) -> Any:
         return self._transaction._table.io
 
+    def live(self) -> list[DataFile]:
+        """The data files of the table as it is now."""
+        if self._transaction.table_metadata.current_snapshot() is None:
+            return []
+        return [task.file for task in self._transaction._scan().plan_files()]
+
     def schema(self) -> Schema:
         return self._transaction.table_metadata.schema()
 
@@ -138,9 +144,9 @@ class Draft:
         return sum(data_file.record_count for data_file in gone)
 
     def _gone(self, files: Sequence[DataFile], replace: Replace, paths: set[str]) -> list[DataFile]:
-        if replace == "nothing" or self._transaction.table_metadata.current_snapshot() is None:
+        live = [] if replace == "nothing" else self.live()
+        if not live and replace != "files":
             return []
-        live = [task.file for task in self._transaction._scan().plan_files()]
         if replace == "everything":
             return live
         if replace == "files":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,10 @@ class CatalogConfig:
                 'connection\'s extra: {"lens": "http://127.0.0.1:8182"}.'
             )
         return self.at(f"{self.lens}/run/{who.segment()}")
+
+    def main(self) -> CatalogConfig:
+        """The catalog as it is, through the lens where there is one: there writers of one table take turns."""
+        return self.at(f"{self.lens}/main") if self.lens else self
 
     def published(self) -> CatalogConfig:
         """The lake without what runs have not published, where there is a lens."""
@@ -173,6 +178,8 @@ def _text(value: str) -> str:
 def _pyiceberg(config: CatalogConfig, _process: int) -> RestCatalog:
     from pyiceberg.catalog.rest import RestCatalog
 
+    # It says with each table it loads how it reads files.
+    logging.getLogger("pyiceberg.io").setLevel(logging.WARNING)
     return RestCatalog(
         CATALOG,
         **{

@@ -17,6 +17,10 @@ BRANCH_PREFIX = "run_"
 STAMP = "forebay."
 """What every key begins with that the lens writes into a snapshot's summary or a table's properties."""
 
+AGAIN = "forebay_backfill"
+"""The key in a run's conf with the mark of the backfill that does it."""
+
+_MARK = re.compile(r"[0-9A-Za-z]{1,32}")
 _MAX_SEGMENT = 16_000
 
 
@@ -31,7 +35,22 @@ class Run:
     job: str
     """Airflow's dag id: <workspace>.<job>."""
     run: str
-    """Airflow's run id."""
+    """Airflow's run id; behind a # the mark of the backfill that did it (see `named`)."""
+
+    @classmethod
+    def named(cls, job: str, run_id: str, conf: object) -> Run:
+        """The run of an Airflow run id, by its name in the lake.
+
+        A backfill clears runs that were there and does them again under the same id. Each time is a transaction of
+        its own, with a branch of its own, so the backfill's mark in the run's conf becomes part of the name.
+        """
+        mark = conf.get(AGAIN) if isinstance(conf, Mapping) else None
+        return Run(job, f"{run_id}#{mark}" if isinstance(mark, str) and _MARK.fullmatch(mark) else run_id)
+
+    @property
+    def airflow(self) -> str:
+        """Airflow's run id alone."""
+        return self.run.partition("#")[0]
 
     @property
     def workspace(self) -> str:
@@ -66,6 +85,14 @@ class TaskTry(Run):
     """Of these, the ones whose new rows depend on the rows that were there."""
     began: float = 0.0
     """When the try began, in seconds since 1970."""
+    pins: tuple[str, ...] = ()
+    """Tables it reads as they were, as namespace.table@snapshot: those of a run that is done again."""
+
+    def pin(self, table: str) -> str | None:
+        """The snapshot this try reads a table at, as text and empty for no rows; None where it is today's."""
+        if table in self.writes:
+            return None
+        return next((pin.rpartition("@")[2] for pin in self.pins if pin.rpartition("@")[0] == table), None)
 
     def segment(self) -> str:
         """This as one segment of an URL, of letters, digits, `-` and `_`."""
@@ -100,6 +127,7 @@ class TaskTry(Run):
             "began": (int, float),
             "writes": (list,),
             "exclusive": (list,),
+            "pins": (list,),
         }
         for name, value in values.items():
             if not isinstance(value, kinds.get(name, (str,))) or isinstance(value, bool):
@@ -108,8 +136,10 @@ class TaskTry(Run):
             raise ValueError(f"unknown {', '.join(sorted(unknown))}")
         if not values.get("job") or not values.get("run"):
             raise ValueError("it lacks job or run")
-        writes, exclusive = (tuple(map(str, values.pop(name, ()))) for name in ("writes", "exclusive"))
-        return cls(**values, writes=writes, exclusive=exclusive)
+        lists = {name: tuple(map(str, values.pop(name, ()))) for name in ("writes", "exclusive", "pins")}
+        if any(not re.fullmatch(r"[^@]+@[0-9]*", pin) for pin in lists["pins"]):
+            raise ValueError("pins are not of the form table@snapshot")
+        return cls(**values, writes=lists["writes"], exclusive=lists["exclusive"], pins=lists["pins"])
 
     def stamps(self, base: int | None, inputs: Mapping[str, int | None], complete: bool) -> dict[str, str]:
         """What the lens adds to the summary of a snapshot that this try makes.

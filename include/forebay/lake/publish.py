@@ -201,6 +201,8 @@ def _replayed(
         why = "its columns, partitioning or sort order changed"
     else:
         why = replay.obstacle(line, theirs)
+        if why and replay.by_partition(line):
+            why = replay.overlap(rest.config, table, line, theirs)
     if not why:
         updates, head = replay.replayed(rest.config, table, line[::-1], main)
         set_main = {"action": "set-snapshot-ref", "ref-name": MAIN, "type": "branch", "snapshot-id": head}

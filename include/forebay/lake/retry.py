@@ -8,9 +8,12 @@ from dataclasses import replace
 from forebay.lake import replay
 from forebay.lake.branch import MAIN, Branch, Json, ancestry, ref, snapshots, stamp
 from forebay.lake.connection import LakeError
-from forebay.lake.identity import TaskTry
+from forebay.lake.identity import Run, TaskTry
 from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, Rest
+
+_AFTER_ALL = 1_000_000
+"""A try later than any."""
 
 
 class AlreadyPublished(LakeError):
@@ -39,6 +42,23 @@ def put_back(rest: Rest, who: TaskTry) -> list[str]:
             raise LakeError(
                 f"{table}: other writers came first {ATTEMPTS} times in a row. Run the task again."
             )
+    return changed
+
+
+def leave_out_failed(rest: Rest, run: Run, tables: Sequence[str], succeeded: set[str]) -> list[str]:
+    """Takes what tasks wrote that did not succeed off the run's branches; the tables where there was something."""
+    changed = []
+    for table, metadata in rest.tables(tables).items():
+        branch = Branch.find(metadata, run.branch)
+        if branch is None:
+            continue
+        line = ancestry(snapshots(metadata), branch.head, branch.base)
+        wrote = {stamp(each, "task") for each in line if stamp(each, "run") == run.run}
+        if branch.created_by and not wrote:
+            wrote = {branch.created_by.rpartition("/")[0]}
+        for task in sorted(wrote - succeeded):
+            after_all = TaskTry(job=run.job, run=run.run, task=task, number=_AFTER_ALL, writes=(table,))
+            changed += put_back(rest, after_all)
     return changed
 
 
@@ -104,7 +124,8 @@ def _rebuild(
     if branch.shape is not None and before:
         schema = before[-1].get("schema-id", branch.shape.schema)
         branch = replace(branch, shape=replace(branch.shape, schema=int(schema)))
-    assert head is not None and branch.head is not None
+    assert head is not None
+    assert branch.head is not None
     updates += [
         {"action": "set-snapshot-ref", "ref-name": branch.name, "type": "branch", "snapshot-id": head},
         {"action": "set-properties", "updates": {branch.key: branch.text()}},

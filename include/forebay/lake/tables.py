@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from forebay.lake.connection import CatalogConfig, LakeError
@@ -26,14 +27,24 @@ _SORT = re.compile(
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What rows say about how they came: `audit: true`."""
+
+    run: str
+    """The run's name in the lake."""
+    at: datetime
+
+
+@dataclass(frozen=True)
 class TableDefinition:
-    """What a task says about the table it writes; used when the table is created."""
+    """What a task says about the table it writes; used when the table is created, `audit` whenever it is written."""
 
     name: str
     partitioned_by: tuple[str, ...] = ()
     sorted_by: tuple[str, ...] = ()
     comment: str = ""
     column_comments: dict[str, str] = field(default_factory=dict)
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True)

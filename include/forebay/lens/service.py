@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from forebay.lake.branch import MAIN, Branch, Json, ref, show
 from forebay.lake.identity import TaskTry, UnknownRun
+from forebay.lake.pins import SnapshotGone, shown_to
 from forebay.lens import telemetry
 from forebay.lens.commit import Asked, Refused, created, forbidden, may_write, rewrite
 from forebay.lens.memory import Memory
@@ -71,11 +72,11 @@ class Lens:
 
     async def main(self, request: Request) -> Response:
         """The catalog as it is."""
-        return await self._pass(request, request.path_params["rest"])
+        return await self._pass(request, _rest(request))
 
     async def published(self, request: Request) -> Response:
         """The catalog without what runs have not published."""
-        rest = request.path_params["rest"]
+        rest = _rest(request)
         found = _TABLE.fullmatch(rest)
         if found is None or found["tail"] or request.method != "GET":
             return await self._pass(request, rest)
@@ -93,7 +94,7 @@ class Lens:
             raise Refused(404, "NotFoundException", str(error)) from None
         request.state.who = who
         self.memory.seen(who)
-        rest, method = request.path_params["rest"], request.method
+        rest, method = _rest(request), request.method
         if found := _TABLE.fullmatch(rest):
             request.state.table = table = _name(found)
             tail = found["tail"] or ""
@@ -138,7 +139,10 @@ class Lens:
                 if document is None:
                     return _as_is(answer)
                 self.memory.table(table, document["metadata"])
-                shown = {**document, "metadata": show(document["metadata"], who.branch)}
+                try:
+                    shown = {**document, "metadata": shown_to(document["metadata"], who, table)}
+                except SnapshotGone as error:
+                    raise forbidden(str(error)) from None
                 self.memory.reads(who, table, ref(shown["metadata"], MAIN))
                 return JSONResponse(shown)
             case "POST":
@@ -221,7 +225,8 @@ class Lens:
         if not body.get("stage-create"):
             branch = created(who)
             body["properties"] = {**(body.get("properties") or {}), branch.key: branch.text()}
-        answer = await self._send(request, "POST", rest, json=body)
+        async with self.memory.lock(table):
+            answer = await self._send(request, "POST", rest, json=body)
         if answer.is_error:
             return _failed(answer)
         document = answer.json()
@@ -290,8 +295,11 @@ class Lens:
         asked = self._client.build_request(
             request.method, f"{self.catalog}/{rest}{query}", headers=headers, content=body or None
         )
-        with telemetry.upstream(request):
-            answer = await self._client.send(asked, stream=True)
+        async with AsyncExitStack() as locks:
+            for name in sorted(await _written(request, rest)):
+                await locks.enter_async_context(self.memory.lock(name))
+            with telemetry.upstream(request):
+                answer = await self._client.send(asked, stream=True)
         kept = {name: value for name, value in answer.headers.items() if name not in _HOP}
         if answer.is_error and request.method == "POST":
             await answer.aread()
@@ -350,6 +358,27 @@ async def _body(request: Request) -> Json:
     if not isinstance(body, dict):
         raise Refused(400, "BadRequestException", "the request's body is not a JSON object")
     return body
+
+
+def _rest(request: Request) -> str:
+    """What of the address is the catalog's, as the client wrote it: decoded, `%1F` and `%2F` in a name would be lost."""
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("ascii").split("/", 3 if "who" in request.path_params else 2)[-1]
+
+
+async def _written(request: Request, rest: str) -> set[str]:
+    """What a request that is handed on changes, by name. SeaweedFS lets two writers make one table or namespace at
+    once, and the rows of one are lost: so they go one after the other.
+    """
+    if request.method != "POST":
+        return set()
+    if found := _TABLE.fullmatch(rest):
+        return set() if found["tail"] else {_name(found)}
+    if found := _TABLES.fullmatch(rest):
+        return {f"{unquote(found['namespace']).replace(chr(31), '.')}.{(await _body(request)).get('name')}"}
+    if _TRANSACTION.fullmatch(rest):
+        return {_identified(change) for change in (await _body(request)).get("table-changes") or ()}
+    return {""} if _NAMESPACES.fullmatch(rest) else set()
 
 
 def _name(found: re.Match[str]) -> str:

@@ -45,19 +45,29 @@ class JarError(ForebayError):
 
 @dataclass(frozen=True)
 class Jar:
-    """One pinned jar: Maven coordinates and SHA-256."""
+    """One pinned jar: Maven coordinates, with the classifier of one beside the main jar, and SHA-256."""
 
     group: str
     artifact: str
     version: str
     sha256: str
+    classifier: str = ""
 
     @property
     def file_name(self) -> str:
-        return f"{self.artifact}-{self.version}.jar"
+        return f"{self.artifact}-{self.version}{self._suffix}.jar"
+
+    @property
+    def file_pattern(self) -> str:
+        """Its file's name in Ivy's words."""
+        return f"[artifact]-[revision]{self._suffix}.[ext]"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.classifier}" if self.classifier else ""
 
     def __str__(self) -> str:
-        return f"{self.group}:{self.artifact}:{self.version}"
+        return f"{self.group}:{self.artifact}:{self.version}{self._suffix.replace('-', ':', 1)}"
 
 
 def folder() -> Path:
@@ -171,13 +181,13 @@ def _ask(
     import pyspark
 
     ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
-    (work / "ivysettings.xml").write_text(_ivy_settings(mirror, realm))
+    (work / "ivysettings.xml").write_text(_ivy_settings(jar, mirror, realm))
     command = [
         str(java.require() / "bin" / "java"), f"@{work / 'java.options'}", "-jar", str(ivy), "-debug",
         "-settings", str(work / "ivysettings.xml"), "-cache", str(work / "cache"),
         "-dependency", jar.group, jar.artifact, jar.version,
         "-confs", "default", "-types", "jar", "-notransitive",
-        "-retrieve", str(work / "[artifact]-[revision].[ext]"),
+        "-retrieve", str(work / jar.file_pattern),
     ]  # fmt: skip
     with (work / "log").open("w+", errors="replace") as log:
         _watch(subprocess.Popen(command, stdout=log, stderr=log, cwd=work), work, progress)
@@ -223,7 +233,7 @@ def _failure(jar: Jar, mirror: maven.Address | None, said: str) -> str:
     ).rstrip()
 
 
-def _ivy_settings(mirror: maven.Address | None, realm: str) -> str:
+def _ivy_settings(jar: Jar, mirror: maven.Address | None, realm: str) -> str:
     """Settings with one repository: the mirror, or the one that Ivy knows by itself."""
     root = credentials = ""
     if mirror is not None:
@@ -236,7 +246,8 @@ def _ivy_settings(mirror: maven.Address | None, realm: str) -> str:
     # Without POMs, which may name parents and further repositories: the jar is all that is wanted.
     return (
         f'<ivysettings><settings defaultResolver="jars"/>{credentials}<resolvers>'
-        f'<ibiblio name="jars" m2compatible="true" usepoms="false"{root}/></resolvers></ivysettings>'
+        f'<ibiblio name="jars" m2compatible="true" usepoms="false"{root} '
+        f"pattern={quoteattr(f'[organisation]/[module]/[revision]/{jar.file_pattern}')}/></resolvers></ivysettings>"
     )
 
 

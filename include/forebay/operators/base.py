@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.sdk import BaseOperator
 
 from forebay.errors import ForebayError
+from forebay.operators.rerun import moments
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
@@ -41,11 +42,12 @@ class ForebayOperator(BaseOperator):
         catalog_conn_id: str = "lake_catalog",
         tables: Sequence[str] = (),
         publish: str = "together",
+        keep: Mapping[str, float] | None = None,
         item: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.tables, self.publish = list(tables), publish
+        self.tables, self.publish, self.keep = list(tables), publish, dict(keep or {})
         self.parameters = {name: dict(value) for name, value in (parameters or {}).items()}
         self.catalog_conn_id = catalog_conn_id
         self.item = item
@@ -59,6 +61,7 @@ class ForebayOperator(BaseOperator):
         return {
             "tables": list(task.writes),
             "publish": job.spec.publish,
+            "keep": kept(job),
             "parameters": {
                 name: {"type": parameter.type, "default": parameter.default}
                 for name, parameter in job.spec.parameters.items()
@@ -67,13 +70,14 @@ class ForebayOperator(BaseOperator):
         }
 
     def values(self, context: Context) -> dict[str, Any]:
-        """The job's parameters, typed, and the run's values. `today` is the day the run began, in UTC."""
+        """The job's parameters, typed, and the run's values. `today` is the day the run began, in UTC.
+
+        A backfilled run's is the day of its data interval's end.
+        """
         from forebay.spec.parameters import Parameter
 
         run: Any = context["dag_run"]
-        start = getattr(run, "start_date", None) or datetime.now(UTC)
-        # A run that an asset started has no logical date: then it is the moment it was due.
-        moment = getattr(run, "logical_date", None) or getattr(run, "run_after", None) or start
+        when = moments(run)
         given: Mapping[str, Any] = context.get("params") or {}
         values: dict[str, Any] = {}
         for name, fields in self.parameters.items():
@@ -81,14 +85,16 @@ class ForebayOperator(BaseOperator):
             value = fields["default"] if value is None else value
             try:
                 values[name] = (
-                    None if value is None else Parameter(type=fields["type"]).resolve(value, start.date())
+                    None
+                    if value is None
+                    else Parameter(type=fields["type"]).resolve(value, when.started.date())
                 )
             except ForebayError as error:
                 raise ForebayError(f"parameter {name} {error}") from None
         values["run_id"] = run.run_id
-        values["logical_date"] = moment
-        values["data_interval_start"] = getattr(run, "data_interval_start", None) or moment
-        values["data_interval_end"] = getattr(run, "data_interval_end", None) or moment
+        values["logical_date"] = when.logical_date
+        values["data_interval_start"] = when.data_interval_start
+        values["data_interval_end"] = when.data_interval_end
         if self.item is not None:
             values["item"] = self.item
         return values
@@ -105,6 +111,10 @@ class ForebayOperator(BaseOperator):
 
         assert self._who is not None
         end(self, context, self._who, self._wrote)
+
+    def name_of(self, context: Context) -> str:
+        """The run's name in the lake, as `forebay runs` shows it."""
+        return self._who.run if self._who is not None else str(context["dag_run"].run_id)
 
     def catalog(
         self, engine: Connection | None = None, *, main: bool = False, exclusive: Sequence[str] = ()
@@ -151,6 +161,15 @@ class ForebayOperator(BaseOperator):
             self._engine.cancel()
 
 
+def kept(job: LoadedJob) -> dict[str, float]:
+    """How long the workspace keeps what runs leave behind, in seconds."""
+    workspace = job.workspace.spec
+    return {
+        "failed_runs": workspace.keep_failed_runs.total_seconds(),
+        "inputs": workspace.keep_inputs.total_seconds(),
+    }
+
+
 def layout(task: TableLayout) -> dict[str, Any]:
     """A task's table layout as an operator's argument."""
     return {
@@ -158,12 +177,13 @@ def layout(task: TableLayout) -> dict[str, Any]:
         "sorted_by": list(task.sorted_by),
         "comment": task.comment or "",
         "column_comments": dict(task.column_comments),
+        "audit": task.audit,
     }
 
 
-def definition(table: str, fields: Mapping[str, Any]) -> TableDefinition:
-    """The engine's definition from `layout`."""
-    from forebay.lake.tables import TableDefinition
+def definition(table: str, fields: Mapping[str, Any], run: str) -> TableDefinition:
+    """The engine's definition from `layout`; `run` is the run's name in the lake."""
+    from forebay.lake.tables import Audit, TableDefinition
 
     return TableDefinition(
         name=table,
@@ -171,4 +191,5 @@ def definition(table: str, fields: Mapping[str, Any]) -> TableDefinition:
         sorted_by=tuple(fields.get("sorted_by", ())),
         comment=str(fields.get("comment", "")),
         column_comments=dict(fields.get("column_comments", {})),
+        audit=Audit(run, datetime.now(UTC)) if fields.get("audit") else None,
     )

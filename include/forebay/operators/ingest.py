@@ -76,7 +76,7 @@ class IngestOperator(ForebayOperator):
         self._engine = engine
         found = engine.run(
             [fill(text, values) for text in self.files],
-            definition(self.table, self.layout),
+            definition(self.table, self.layout, self.name_of(context)),
             format=self.format,
             csv=self.csv,
             columns=self.columns,

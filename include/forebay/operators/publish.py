@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from forebay.operators.base import ForebayOperator
+from forebay.operators.base import ForebayOperator, kept
 from forebay.operators.make import table_asset
+from forebay.operators.tidy import tidy
 from forebay.operators.transaction import XCOM, told
+from forebay.spec.job import APPROVE, PUBLISH
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
 
     from forebay.project import LoadedJob
-
-PUBLISH, APPROVE = "publish", "approve"
-"""Keys of the tasks that the compiler adds."""
-
-# With these a task runs although one before it failed: then publishing must wait for that one as well.
-_TOLERANT = frozenset(("at_least_one_success", "all_done", "at_least_one_failed", "all_failed"))
 
 
 def add(dag: DAG, job: LoadedJob) -> None:
@@ -36,8 +32,10 @@ def add(dag: DAG, job: LoadedJob) -> None:
             trigger_rule="none_failed",
             outlets=[table_asset(table) for table in tables],
             tasks=sorted(task.key for task in job.spec.tasks if task.writes),
+            checks=sorted(task.key for task in job.spec.tasks if task.type == "checks"),
             tables=tables,
             catalog_conn_id=job.workspace.spec.connections.catalog,
+            keep=kept(job),
             doc_md="Publishes all tables that the run wrote, in one commit, or none.",
         )
         if job.spec.publish == "after_approval":
@@ -52,21 +50,20 @@ def add(dag: DAG, job: LoadedJob) -> None:
             )
             last.set_upstream(approve)
             last = approve
-    behind: dict[str, list[str]] = {task.key: [] for task in job.spec.tasks}
+    # As Airflow does for the run itself: what counts is how its last tasks ended. A failure that another task
+    # answers with run_if is no failure of the run; what the failed task wrote is not published.
+    waited_for = {key for task in job.spec.tasks for key in task.depends_on}
     for task in job.spec.tasks:
-        for key in task.depends_on:
-            behind[key].append(task.run_if)
-    for key, rules in behind.items():
-        if not rules or any(rule in _TOLERANT for rule in rules):
-            last.set_upstream(dag.get_task(key))
+        if task.key not in waited_for:
+            last.set_upstream(dag.get_task(task.key))
 
 
 class PublishOperator(ForebayOperator):
     """Makes what the run wrote everybody's, in one commit, or changes nothing."""
 
-    def __init__(self, *, tasks: list[str], **kwargs: Any) -> None:
+    def __init__(self, *, tasks: list[str], checks: list[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.tasks = tasks
+        self.tasks, self.checks = tasks, checks
 
     def pre_execute(self, context: Context) -> None:
         """It writes nothing of its own."""
@@ -78,15 +75,20 @@ class PublishOperator(ForebayOperator):
         from forebay.lake.identity import Run
         from forebay.lake.publish import publish
         from forebay.lake.rest import Rest
+        from forebay.lake.retry import leave_out_failed
 
         ti: Any = context["ti"]
-        run = Run(ti.dag_id, ti.run_id)
+        run = Run.named(ti.dag_id, ti.run_id, getattr(context["dag_run"], "conf", None))
         words = [word for key in self.tasks for word in _words(ti, key)]
+        found = [each["checks"] for key in self.checks for each in _words(ti, key, "return_value")]
         tries = {str(word["task"]): int(word["try"]) for word in words}
         wrote = sorted({str(table) for word in words for table in word["wrote"]})
         with Rest(self.catalog(main=True)) as rest:
+            for table in leave_out_failed(rest, run, self.tables, set(tries)):
+                self.log.info("%s: what failed tasks wrote was taken off the run's branch", table)
             results = publish(rest, run, self.tables, tries, wrote)
-        told(self, context, results)
+            told(self, context, results, found)
+            tidy(self, ti, run, rest, results)
         return {
             "published": {
                 each.table: {
@@ -99,9 +101,9 @@ class PublishOperator(ForebayOperator):
         }
 
 
-def _words(ti: Any, key: str) -> list[dict[str, Any]]:
+def _words(ti: Any, key: str, name: str = XCOM) -> list[dict[str, Any]]:
     """What a task left for this one; of a mapped task one for each index, of a skipped task none."""
-    found = ti.xcom_pull(task_ids=key, key=XCOM)
+    found = ti.xcom_pull(task_ids=key, key=name)
     if found is None:
         return []
     return [found] if isinstance(found, dict) else [word for word in found if word]

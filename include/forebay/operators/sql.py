@@ -79,8 +79,9 @@ class SqlOperator(ForebayOperator):
                 f"connection {self.conn_id} is of type {connection.conn_type}; sql tasks run on duckdb."
             )
         settings = connection.extra_dejson
-        # An append whose SELECT reads its own table would not be the same after another writer's rows.
-        plain = self.table is not None and self.mode == "append" and self.table not in script.reads
+        # A SELECT that reads its own table would not give the same after another writer's rows; what a mode itself
+        # looks at, the engine says.
+        plain = self.table is not None and self.table not in script.reads
         with DuckDBEngine(
             self.catalog(connection, exclusive=() if plain else self.tables),
             memory_limit=str(settings.get("memory_limit", "1GB")),
@@ -89,7 +90,7 @@ class SqlOperator(ForebayOperator):
         ) as engine:
             self._engine = engine
             if self.table is not None:
-                target = definition(self.table, self.layout)
+                target = definition(self.table, self.layout, self.name_of(context))
                 return self.report(context, [engine.write(statements[0], target, self.mode, self.merge_key)])  # type: ignore[arg-type]
             changed, results = engine.script(statements, self.writes)
             for statement, rows in zip(script.statements, changed, strict=True):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from forebay.files import git_commit
 from forebay.lake.identity import Run, TaskTry
+from forebay.operators.rerun import pins
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from forebay.operators.base import ForebayOperator
 
 XCOM = "forebay"
+"""Where tasks leave word of what they wrote for the task `publish`."""
 
 
 def begin(operator: ForebayOperator, context: Context) -> TaskTry:
@@ -26,7 +28,7 @@ def begin(operator: ForebayOperator, context: Context) -> TaskTry:
     mapped = f"[{ti.map_index}]" if (ti.map_index if ti.map_index is not None else -1) >= 0 else ""
     who = TaskTry(
         job=ti.dag_id,
-        run=ti.run_id,
+        run=Run.named(ti.dag_id, ti.run_id, run.conf).run,
         task=f"{ti.task_id}{mapped}",
         number=ti.try_number,
         engine=operator.engine_name,
@@ -34,10 +36,23 @@ def begin(operator: ForebayOperator, context: Context) -> TaskTry:
         user=run.triggering_user_name or str(getattr(run.run_type, "value", run.run_type)),
         writes=tuple(operator.tables),
         began=time.time(),
+        pins=pins(run, ti.task_id),
     )
+    if who.pins:
+        operator.log.info("reads as of another run: %s", ", ".join(who.pins))
     if who.number > 1 and who.writes:
         _put_back(operator, who)
+    if who.run != who.airflow and who.writes:
+        _done_again(operator, who)
     return who
+
+
+def _done_again(operator: ForebayOperator, who: TaskTry) -> None:
+    from forebay.lake.again import refuse_doubling
+    from forebay.lake.rest import Rest
+
+    with Rest(operator.catalog(main=True)) as rest:
+        refuse_doubling(rest, who, getattr(operator, "mode", "") == "append")
 
 
 def _put_back(operator: ForebayOperator, who: TaskTry) -> None:
@@ -58,29 +73,37 @@ def _put_back(operator: ForebayOperator, who: TaskTry) -> None:
 
 
 def end(operator: ForebayOperator, context: Context, who: TaskTry, wrote: Sequence[str]) -> None:
-    """Leaves word for the task `publish`; with `publish: each` publishes this task's tables now."""
+    """Leaves word for the task `publish` and for later; with `publish: each` publishes this task's tables now."""
     if not who.writes:
         return
     ti: Any = context["ti"]
+    ti.xcom_push(XCOM, {"task": who.task, "try": who.number, "wrote": list(wrote), "commit": who.commit})
     if operator.publish != "each":
-        ti.xcom_push(XCOM, {"task": who.task, "try": who.number, "wrote": list(wrote)})
         return
     from forebay.lake.publish import publish
     from forebay.lake.rest import Rest
+    from forebay.operators.tidy import tidy
 
     with Rest(operator.catalog(main=True)) as rest:
-        told(operator, context, publish(rest, who, who.writes, {who.task: who.number}, wrote))
+        results = publish(rest, who, who.writes, {who.task: who.number}, wrote)
+        told(operator, context, results)
+        tidy(operator, ti, who, rest, results)
 
 
-def told(operator: Any, context: Context, results: Sequence[Published]) -> None:
-    """Logs what was published, and leaves an event on the asset of each table that changed, and on no other."""
+def told(
+    operator: Any, context: Context, results: Sequence[Published], checks: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Logs what was published, and leaves an event on the asset of each table that changed, and on no other.
+
+    `checks` says what checks of the run found: the table, and how many rules passed, failed and so on.
+    """
     assets = {str(getattr(asset, "name", "")): asset for asset in operator.outlets or ()}
     run: Run | None = None
     events: Any = context.get("outlet_events")
     ti: Any = context["ti"]
-    run = Run(ti.dag_id, ti.run_id)
+    run = Run.named(ti.dag_id, ti.run_id, getattr(context["dag_run"], "conf", None))
     for each in results:
-        how = " on top of what another writer appended" if each.replayed else ""
+        how = " on top of what another writer wrote" if each.replayed else ""
         how = " (it was already)" if each.again else how
         operator.log.info(
             "published %s%s: %s rows added, %s removed",
@@ -93,6 +116,11 @@ def told(operator: Any, context: Context, results: Sequence[Published]) -> None:
             events[assets[each.table]].extra.update(
                 snapshot_id=str(each.snapshot_id), added=each.added, removed=each.removed, run=run.run
             )
+            if of_table := [one for one in checks if one.get("table") == each.table]:
+                words = of_table[0].keys() - {"table"}
+                events[assets[each.table]].extra["checks"] = {
+                    word: sum(int(one[word]) for one in of_table) for word in sorted(words)
+                }
     if not results:
         operator.log.info("nothing to publish: no table was changed")
     changed = {each.table for each in results}
@@ -104,11 +132,4 @@ def _commit(ti: Any) -> str:
     version = getattr(getattr(ti, "bundle_instance", None), "version", None)
     if version:
         return str(version)
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(
-            command, cwd=os.environ.get("FOREBAY_ROOT"), capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return git_commit(os.environ.get("FOREBAY_ROOT"))

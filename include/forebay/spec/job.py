@@ -12,6 +12,9 @@ from forebay.spec.parameters import Parameter
 from forebay.spec.schedule import Schedule
 from forebay.tasks import AnyTask
 
+PUBLISH, APPROVE = "publish", "approve"
+"""Keys of the tasks that are added to a job which writes tables."""
+
 
 class JobSpec(Closed):
     """One job: an Airflow dag named <workspace>.<file name>."""

@@ -12,6 +12,9 @@ from forebay.spec.base import COLUMN, PATTERN_WORDS, Closed, ColumnName, Many
 Transform = Literal["identity", "year", "month", "day", "hour", "bucket", "truncate"]
 WriteMode = Literal["overwrite", "overwrite_partitions", "append", "merge"]
 
+AUDIT_COLUMNS = ("_run_id", "_loaded_at")
+"""What `audit: true` adds: the run that wrote a row, and when."""
+
 _COLUMN = COLUMN.strip("^$")
 PARTITION = (
     rf"^({_COLUMN}|(year|month|day|hour)\({_COLUMN}\)|(bucket|truncate)\([1-9][0-9]{{0,5}}, ?{_COLUMN}\))$"
@@ -40,7 +43,7 @@ class SortField(NamedTuple):
 
 
 class TableLayout(Closed):
-    """The layout a table gets when it is created."""
+    """The layout a table gets when it is created, and the columns it gets from every run."""
 
     partitioned_by: Many[PartitionText] = Field(
         default=(), description="Partitions, in order: day, month(ts), bucket(16, carrier), truncate(4, zip)."
@@ -51,6 +54,11 @@ class TableLayout(Closed):
     comment: str | None = Field(default=None, description="What the table holds.")
     column_comments: dict[ColumnName, str] = Field(
         default={}, description="What each column holds, by its name."
+    )
+    audit: bool = Field(
+        default=False,
+        description="Adds to each row the run that wrote it, _run_id, and when, _loaded_at. Rows that a merge leaves "
+        "as they were keep theirs.",
     )
 
     @property

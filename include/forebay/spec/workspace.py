@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from forebay.spec.base import Closed, ConnectionId, Duration, Many, Namespace, Tag, Text
 from forebay.spec.notifications import Notifications
+
+
+def _a_day(value: timedelta) -> timedelta:
+    if value < timedelta(days=1):
+        raise PydanticCustomError("keep", "must be at least 1d")
+    return value
+
+
+# A run may work for hours before its branch shows it: what is swept after less could be its own.
+Keep = Annotated[Duration, AfterValidator(_a_day)]
 
 
 class Connections(Closed):
@@ -49,4 +63,15 @@ class WorkspaceSpec(Closed):
     limits: Limits = Field(default=Limits(), description="What one job may take at most.")
     notifications: Notifications = Field(
         default=Notifications(), description="Notifications of jobs that set none."
+    )
+    keep_failed_runs: Keep = Field(
+        default="7d",
+        validate_default=True,
+        description="How long the branches of runs that ended without publishing are kept to look at; at least 1d.",
+    )
+    keep_inputs: Keep = Field(
+        default="30d",
+        validate_default=True,
+        description="How long the snapshots that a published run read are kept from expiry, for forebay rerun "
+        "--as-of; at least 1d.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -26,8 +27,16 @@ _LOG_FRAME = (
 )
 
 
+PATIENCE = 90.0
+"""Seconds that following a run outlasts an API server that does not answer."""
+
+
 class ApiError(ForebayError):
     """Airflow refused a request or does not answer."""
+
+
+class NoAnswer(ApiError):
+    """Airflow did not answer in time, or at all."""
 
 
 class AirflowApi:
@@ -49,7 +58,13 @@ class AirflowApi:
         self._client.close()
 
     def request(
-        self, method: str, path: str, *, json: object = None, params: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: float = 30,
     ) -> Json:
         """Sends one request; raises ApiError with Airflow's own explanation."""
         try:
@@ -57,11 +72,11 @@ class AirflowApi:
                 token = self._client.post("/auth/token", json=self._credentials)
                 token.raise_for_status()
                 self._client.headers["authorization"] = f"Bearer {token.json()['access_token']}"
-            response = self._client.request(method, path, json=json, params=params)
+            response = self._client.request(method, path, json=json, params=params, timeout=timeout)
         except httpx.HTTPStatusError as error:
             raise ApiError(f"Airflow did not log us in (HTTP {error.response.status_code}).") from error
         except httpx.HTTPError as error:
-            raise ApiError(
+            raise NoAnswer(
                 f"Airflow does not answer at {self.url} ({type(error).__name__}). Is the stack up? forebay status"
             ) from error
         if response.is_error:
@@ -86,6 +101,16 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(parameters)}
         return str(self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether Airflow knows a dag of this id, current or not."""
+        try:
+            self.get(f"/dags/{quote(dag_id, safe='')}")
+        except ApiError as error:
+            if "HTTP 404" in str(error):
+                return False
+            raise
+        return True
+
     def run(self, dag_id: str, run_id: str) -> Json:
         return self.get(f"/dags/{dag_id}/dagRuns/{run_id}")
 
@@ -93,10 +118,18 @@ class AirflowApi:
         return list(self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"])
 
     def follow(self, dag_id: str, run_id: str, every: float = 0.5) -> Iterator[tuple[Json, list[Json]]]:
-        """The run and its tasks, again and again until the run has ended."""
+        """The run and its tasks, again and again until the run has ended; an API server that restarts is waited for."""
+        answered = time.monotonic()
         while True:
-            run = self.run(dag_id, run_id)
-            yield run, self.task_instances(dag_id, run_id)
+            try:
+                run, tasks = self.run(dag_id, run_id), self.task_instances(dag_id, run_id)
+            except NoAnswer:
+                if time.monotonic() - answered > PATIENCE:
+                    raise
+                time.sleep(1)
+                continue
+            answered = time.monotonic()
+            yield run, tasks
             if run["state"] in ("success", "failed"):
                 return
             time.sleep(every)

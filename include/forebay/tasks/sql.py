@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from forebay.files import SQL_FOLDER
 from forebay.spec.base import ColumnName, FileName, Many, TableName, Text
-from forebay.spec.table import TableLayout, WriteMode
+from forebay.spec.table import AUDIT_COLUMNS, TableLayout, WriteMode
 from forebay.spec.task import BaseTask, Problem
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ table: sales.totals
             )
         if self.mode != "merge" and self.merge_key:
             raise PydanticCustomError("field", "applies to mode: merge only", {"field": "merge_key"})
+        if self.audit and (added := [name for name in self.merge_key if name.lower() in AUDIT_COLUMNS]):
+            said = f"{added[0]} is added by audit: true, and is another one in each run. Name columns of the SELECT"
+            raise PydanticCustomError("field", said, {"field": "merge_key"})
         return self
 
     @property

@@ -1,0 +1,226 @@
+"""Runs by the names people give them, with the tables they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from forebay.errors import ForebayError, JobSpecError, suggestion
+from forebay.lake.branch import Json
+from forebay.lake.history import every
+from forebay.lake.identity import Run
+from forebay.lake.rest import Rest
+from forebay.lake.state import UNDER_WAY, OnTable, RunsOf, State, state
+from forebay.operators.transaction import XCOM
+from forebay.stack.airflow_api import AirflowApi, ApiError
+
+APPROVE = "approve"
+GONE = "gone"
+"""The state of a run that Airflow knows nothing of any more."""
+
+_PAGE = 100
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run and what Airflow says of it."""
+
+    run: Run
+    airflow: str
+    """Airflow's state; `gone` where it has forgotten the run."""
+    document: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What names it in every command."""
+        return f"{self.run.job}/{self.run.run}"
+
+    @property
+    def ended(self) -> bool:
+        return self.airflow not in UNDER_WAY
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> KnownRun:
+        return cls(
+            Run.named(str(document["dag_id"]), str(document["dag_run_id"]), document.get("conf")),
+            str(document["state"]),
+            document,
+        )
+
+
+class UnknownRunName(ForebayError):
+    """No run is called like that, or several are."""
+
+
+def find(api: AirflowApi, text: str) -> KnownRun:
+    """The run of an id, of its unambiguous beginning or end, of <job>/<id>, or of <job>/latest."""
+    head, slash, tail = text.partition("/")
+    if text == "latest" or (not slash and api.has_dag(text)):
+        job = text if text != "latest" else "<workspace>.<job>"
+        raise UnknownRunName(f"'{text}' alone names no run. Name the job and the run: {job}/latest")
+    if slash and tail and "." in head and (api.has_dag(head) or not _matches(api, None, text)):
+        return _of_job(api, head, tail)
+    return _one(_matches(api, None, text), text, None)
+
+
+def _of_job(api: AirflowApi, job: str, word: str) -> KnownRun:
+    if not api.has_dag(job):
+        known = [str(dag["dag_id"]) for dag in api.get("/dags", limit=_PAGE, order_by="dag_id")["dags"]]
+        if word == "latest" or any(each.startswith(f"{job.partition('.')[0]}.") for each in known):
+            raise UnknownRunName(f"there is no job '{job}'." + suggestion(job, known, "Jobs"))
+        return KnownRun(Run(job, word), GONE, {})
+    if word == "latest":
+        runs = api.get(f"/dags/{job}/dagRuns", limit=1, order_by="-run_after")["dag_runs"]
+        if not runs:
+            raise UnknownRunName(f"{job} has no runs yet. Start one: forebay run {job}")
+        return KnownRun.of(runs[0])
+    found = _matches(api, job, word)
+    if not found and "__" in word:
+        # Airflow may have forgotten a run whose rows are still in the lake.
+        return KnownRun(Run(job, word), GONE, {})
+    return _one(found, word, job)
+
+
+def _matches(api: AirflowApi, job: str | None, word: str) -> list[KnownRun]:
+    dag = quote(job, safe="") if job else "~"
+    word, _, mark = word.partition("#")
+    # The pattern is ILIKE's, in which _ and % stand for others; `|` means or.
+    page = api.get(
+        f"/dags/{dag}/dagRuns", limit=_PAGE, order_by="-run_after", run_id_pattern=word.replace("|", "_")
+    )["dag_runs"]
+    found = [KnownRun.of(each) for each in page]
+    if mark:
+        # What a backfill did before the last one: Airflow knows the run id only.
+        found = [
+            KnownRun(Run(each.run.job, f"{each.run.airflow}#{mark}"), each.airflow, each.document)
+            for each in found
+        ]
+    exact = [each for each in found if each.run.airflow == word]
+    return exact or [
+        each for each in found if each.run.airflow.startswith(word) or each.run.airflow.endswith(word)
+    ]
+
+
+def _one(found: list[KnownRun], word: str, job: str | None) -> KnownRun:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UnknownRunName(
+            f"no run{f' of {job}' if job else ''} is called '{word}', nor does one begin or end like that. "
+            f"See: forebay runs {job or '[WORKSPACE.JOB]'}"
+        )
+    listed = "".join(f"\n  {each.name}  {each.airflow}" for each in found[:_LISTED])
+    more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    raise UnknownRunName(f"'{word}' is the name of {len(found)} runs. Say which one:{listed}{more}")
+
+
+def last(api: AirflowApi, job: str | None, limit: int) -> list[KnownRun]:
+    """The newest runs of a job or of all jobs."""
+    found: list[KnownRun] = []
+    while len(found) < limit:
+        size = min(_PAGE, limit - len(found))
+        page = api.get(
+            f"/dags/{quote(job, safe='') if job else '~'}/dagRuns",
+            limit=size,
+            offset=len(found),
+            order_by="-run_after",
+        )["dag_runs"]
+        found += map(KnownRun.of, page)
+        if len(page) < size:
+            break
+    return found
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the writing tasks of a run left for publishing: the try of each that counts, and the tables written."""
+
+    tries: Mapping[str, int]
+    wrote: tuple[str, ...]
+    commits: frozenset[str] = frozenset()
+    """Git commits of the code that the tasks ran."""
+
+
+def words(api: AirflowApi, run: Run) -> Words:
+    """From the tasks' XComs; a task that did not succeed left none."""
+    base = f"/dags/{run.job}/dagRuns/{quote(run.airflow, safe='')}"
+    found: list[Json] = []
+    try:
+        entries = api.get(f"{base}/taskInstances/~/xcomEntries", xcom_key=XCOM, limit=_PAGE)
+    except ApiError as error:
+        if "HTTP 404" in str(error):
+            return Words({}, ())
+        raise
+    for entry in entries["xcom_entries"]:
+        path = f"{base}/taskInstances/{entry['task_id']}/xcomEntries/{XCOM}"
+        value = api.get(path, map_index=entry["map_index"], deserialize=True).get("value")
+        if isinstance(value, dict):
+            found.append(value)
+    return Words(
+        {str(word["task"]): int(word["try"]) for word in found},
+        tuple(sorted({str(table) for word in found for table in word["wrote"]})),
+        frozenset(str(word.get("commit") or "") for word in found),
+    )
+
+
+def waits_for_approval(api: AirflowApi, run: KnownRun) -> bool:
+    """Whether the run has done its work and a person is asked."""
+    if run.airflow != "running":
+        return False
+    tasks = api.task_instances(run.run.job, run.run.airflow)
+    return any(
+        task["task_id"] == APPROVE and task["state"] in ("deferred", "awaiting_input") for task in tasks
+    )
+
+
+def tables_of(root: Path, rest: Rest, job: str) -> list[str]:
+    """The tables a job writes as its YAML says; those of its workspace where the YAML is gone or broken."""
+    declared = _declared(root, job)
+    return sorted(declared) if declared is not None else workspace_tables(root, rest, job.partition(".")[0])
+
+
+def workspace_tables(root: Path, rest: Rest, workspace: str) -> list[str]:
+    """Every table in the namespaces a workspace may write."""
+    from forebay.project import Project
+
+    try:
+        named = Project(root).load_workspace_file(workspace).spec.namespaces
+    except JobSpecError:
+        named = ()
+    owned = (
+        name
+        for name in rest.namespaces()
+        if name == workspace or name.startswith(f"{workspace}_") or name in named
+    )
+    return [table for namespace in owned for table in rest.names(namespace)]
+
+
+def touched(
+    root: Path, rest: Rest, run: Run, tell: Callable[[int, int], None] = lambda done, of: None
+) -> Iterator[tuple[str, Json, set[OnTable]]]:
+    """Every table that shows something of a run, whatever the YAML says today."""
+    names = {*(_declared(root, run.job) or ()), *workspace_tables(root, rest, run.workspace)}
+    for table, metadata in every(rest, sorted(names), tell):
+        if found := RunsOf.read(table, metadata).words(run):
+            yield table, metadata, found
+
+
+def state_of(api: AirflowApi, run: KnownRun, shown: set[OnTable]) -> State:
+    """How one run stands."""
+    waits = "open" in shown and not run.ended and waits_for_approval(api, run)
+    wrote = not shown and run.ended and run.airflow != GONE and bool(words(api, run.run).wrote)
+    return state(run.airflow, shown, waits=waits, wrote=wrote)
+
+
+def _declared(root: Path, job: str) -> set[str] | None:
+    from forebay.project import Project
+
+    workspace, _, name = job.partition(".")
+    try:
+        return set(Project(root).load_job(workspace, name).writes)
+    except ForebayError:
+        return None
