@@ -25,7 +25,8 @@ demo: install ## Start the stack, run the flights job and show its result
 .PHONY: test
 test: lint ## Run every check and every test
 	@$(BIN)/python -m pytest tests/unit
-	@$(BIN)/python -m pytest tests/engines tests/integration
+	@$(BIN)/python -m pytest tests/engines
+	@$(BIN)/python -m pytest tests/integration
 
 .PHONY: test-unit
 test-unit: lint ## Run the checks and tests that need no stack
