@@ -1,0 +1,1 @@
+"""The console: the lake's pages inside Airflow's UI. Imported by the API server only."""

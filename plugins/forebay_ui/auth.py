@@ -1,0 +1,143 @@
+"""Who looks at a page, and what Airflow's auth manager lets them do.
+
+This file must not have `from __future__ import annotations`: FastAPI would take what it cannot resolve for query
+parameters, and the route would be open.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from functools import cached_property
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.core_api.security import get_user
+from airflow.configuration import conf
+from fastapi import Depends, HTTPException, Request
+
+from forebay_ui.owners import Owners
+from forebay_ui.visitor_api import VisitorApi
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+SAFE = ("GET", "HEAD", "OPTIONS")
+CSRF_FIELD, CSRF_HEADER = "csrf", "x-forebay-csrf"
+
+
+class Visitor:
+    """Somebody who is logged in to Airflow, for the time of one request."""
+
+    def __init__(self, user: BaseUser, token: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.user = user
+        self._token = token
+        self._loop = loop
+        self.owners = Owners.now()
+
+    @property
+    def name(self) -> str:
+        return str(self.user.get_name())
+
+    @cached_property
+    def api(self) -> VisitorApi:
+        """Airflow's REST API with this visitor's own rights."""
+        return VisitorApi(self._token, self._loop)
+
+    @cached_property
+    def csrf(self) -> str:
+        """What a form of ours carries and another site cannot know."""
+        key = conf.get_mandatory_value("api", "secret_key").encode()
+        return hmac.new(key, f"forebay-csrf\n{self._token}".encode(), hashlib.sha256).hexdigest()
+
+    @cached_property
+    def _jobs(self) -> frozenset[str]:
+        return frozenset(get_auth_manager().get_authorized_dag_ids(user=self.user, method="GET"))
+
+    @cached_property
+    def _workspaces(self) -> dict[tuple[Method, str], bool]:
+        return {}
+
+    def may(self, method: Method, workspace: str) -> bool:
+        """Whether the auth manager allows this on the workspace's jobs: on one that exists, or on any it may have."""
+        key = (method, workspace)
+        if key not in self._workspaces:
+            jobs = [job for job in self._jobs if job.partition(".")[0] == workspace]
+            # Not the name of a job: it is allowed to those who may do it to every job.
+            self._workspaces[key] = (method == "GET" and bool(jobs)) or any(
+                self._allowed(method, name, workspace) for name in (f"{workspace}.", *jobs[:200])
+            )
+        return self._workspaces[key]
+
+    def reads(self, namespace: str) -> bool:
+        """Whether they may see the tables of a namespace: those of a workspace they read."""
+        return self.may("GET", self.owners.of(namespace))
+
+    @cached_property
+    def reads_anything(self) -> bool:
+        return bool(self._jobs) or self._allowed("GET", "", "")
+
+    def _allowed(self, method: Method, job: str, workspace: str) -> bool:
+        team = workspace if workspace and conf.getboolean("core", "multi_team") else None
+        details = DagDetails(id=job or None, team_name=team)
+        return bool(get_auth_manager().is_authorized_dag(method=method, details=details, user=self.user))
+
+
+async def visitor(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> Visitor:
+    """The visitor of a request; 401 without a session, by Airflow's own `get_user`."""
+    authorization = request.headers.get("authorization", "")
+    scheme, _, bearer = authorization.partition(" ")
+    token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+    return Visitor(user, token, asyncio.get_running_loop())
+
+
+Visiting = Annotated[Visitor, Depends(visitor)]
+
+
+def enter(who: Visiting) -> None:
+    """Closes every route to those who may not read a single job."""
+    if not who.reads_anything:
+        raise HTTPException(
+            403, "Your role in Airflow lets you read no job, and so no table. Ask an admin for it."
+        )
+
+
+async def same_origin(request: Request, who: Visiting) -> None:
+    """Refuses what another site makes a browser send. A caller with a bearer token is no browser's doing."""
+    if request.method in SAFE or request.headers.get("authorization"):
+        return
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(403, "This came from another site, and nothing was done.")
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, "This came from another site, and nothing was done.")
+    given = request.headers.get(CSRF_HEADER, "")
+    if not given and "form" in request.headers.get("content-type", ""):
+        given = str((await request.form()).get(CSRF_FIELD, ""))
+    if not hmac.compare_digest(given.encode(), who.csrf.encode()):
+        raise HTTPException(
+            403, "The form is older than your session, and nothing was done. Reload the page."
+        )
+
+
+def of_namespace(method: Method) -> Callable[..., None]:
+    """A route's right: the workspace that owns the namespace in its path. Others learn nothing of what is there."""
+
+    def check(namespace: str, who: Visiting) -> None:
+        if not who.may(method, who.owners.of(namespace)):
+            raise HTTPException(
+                403,
+                f"Your role in Airflow does not let you see the workspace of '{namespace}'. Ask its owner for it.",
+            )
+
+    return check
+
+
+def guards(dependant: Any) -> set[Any]:
+    """Everything a route depends on, to the last step."""
+    found = {dependant.call}
+    for each in dependant.dependencies:
+        found |= guards(each)
+    return found

@@ -1,0 +1,51 @@
+"""Which workspace owns a namespace: as the workspaces' own files say, or by its name."""
+
+import os
+import time
+from pathlib import Path
+
+from airflow.configuration import conf
+
+from forebay.errors import ForebayError
+from forebay.project import Project, WorkspaceFile
+
+_FRESH = 3.0
+
+
+class Owners:
+    """The workspaces whose files this machine has; where it has none, names decide alone."""
+
+    _known: "tuple[float, Owners] | None" = None
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        project = Project(root)
+        self.names = tuple(project.workspace_names())
+        self.files: dict[str, WorkspaceFile] = {}
+        for name in self.names:
+            try:
+                self.files[name] = project.load_workspace_file(name)
+            except ForebayError:
+                continue
+
+    @classmethod
+    def now(cls) -> "Owners":
+        """As the files are now, or were a moment ago."""
+        if cls._known is None or time.monotonic() - cls._known[0] > _FRESH:
+            cls._known = (time.monotonic(), cls(root()))
+        return cls._known[1]
+
+    def of(self, namespace: str) -> str:
+        """The workspace that owns a namespace. One that nobody owns is a workspace of its own name, with no jobs."""
+        if namespace in self.names:
+            return namespace
+        owners = [name for name, file in self.files.items() if file.owns(namespace)]
+        owners += [name for name in self.names if namespace.startswith(f"{name}_")]
+        # The longest: where both `sales` and `sales_eu` are workspaces, `sales_eu_raw` is the second's.
+        return max(owners, key=len, default=namespace)
+
+
+def root() -> Path:
+    """The repository that the jobs come from."""
+    named = os.environ.get("FOREBAY_ROOT")
+    return Path(named) if named else Path(conf.get_mandatory_value("core", "dags_folder")).parent

@@ -1,0 +1,258 @@
+"""Asks every component of the platform how it is, all at once, each with its own short patience."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from airflow.models.connection import Connection
+
+from forebay.errors import ForebayError
+from forebay.stack.airflow_api import AirflowApi, ApiError
+from forebay_ui.lake import CATALOG, connection, lake
+from forebay_ui.owners import root
+
+State = Literal["ok", "warn", "bad"]
+
+PATIENCE = 2.0
+DEADLINE = 3.0
+"""After so many seconds a component counts as silent, whatever its probe is doing."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """How one part of the platform is. `seconds` is how long it took to answer, `since` when this state began."""
+
+    name: str
+    state: State
+    word: str
+    version: str = ""
+    seconds: float | None = None
+    since: float | None = None
+    detail: str = ""
+    remedy: str = ""
+    """The command that shows more or mends it; empty where all is well."""
+    service: str = ""
+    """Its process in the embedded stack."""
+
+
+class Unwell(ForebayError):
+    """A component is there, and not well."""
+
+
+@dataclass(frozen=True)
+class _Probe:
+    name: str
+    ask: Callable[[], str]
+    """Answers with the version; raises when it is not well."""
+    service: str = ""
+    remedy: str = ""
+
+
+# Probes that hang keep their thread until their own patience ends, so it is never waited for.
+_POOL = ThreadPoolExecutor(24, thread_name_prefix="forebay-probe")
+_SEEN: dict[str, tuple[str, float]] = {}
+
+
+def components(api: AirflowApi) -> list[Component]:
+    """Every component, those with problems first."""
+    running = _embedded()
+    found = [*_airflow(api), *_ask([*_probes()])]
+    return sorted(
+        (_since(each, running) for each in found), key=lambda each: ["bad", "warn", "ok"].index(each.state)
+    )
+
+
+def _ask(probes: list[_Probe]) -> list[Component]:
+    asked = [(probe, _POOL.submit(_one, probe)) for probe in probes]
+    wait([future for _, future in asked], timeout=DEADLINE)
+    return [
+        future.result() if future.done() else _bad(probe, f"no answer within {DEADLINE:.0f} s", "silent")
+        for probe, future in asked
+    ]
+
+
+def _one(probe: _Probe) -> Component:
+    began = time.monotonic()
+    try:
+        said = probe.ask()
+    except Unwell as error:
+        return replace(_bad(probe, str(error), "unwell"), seconds=time.monotonic() - began)
+    except ForebayError as error:
+        return _bad(probe, str(error), "not set up")
+    except httpx.TimeoutException:
+        return _bad(probe, f"no answer within {PATIENCE:.0f} s", "silent")
+    except httpx.HTTPError as error:
+        return _bad(probe, f"cannot be reached: {error}", "down")
+    except Exception as error:  # noqa: BLE001 - one component's trouble must not hide the others
+        return _bad(probe, type(error).__name__, "broken")
+    return Component(probe.name, "ok", "healthy", said, time.monotonic() - began, service=probe.service)
+
+
+def _bad(probe: _Probe, detail: str, word: str) -> Component:
+    return Component(probe.name, "bad", word, detail=detail, remedy=probe.remedy, service=probe.service)
+
+
+def _probes() -> list[_Probe]:
+    return [
+        _Probe("Airflow's database", _database, "postgres", "forebay logs postgres"),
+        _Probe("Catalog", _catalog, "store", "forebay logs store"),
+        _Probe("Store", _store, "store", "forebay logs store"),
+        _Probe("Lens", _lens, "lens", "forebay logs lens"),
+        _Probe("SQL engine", _sql, "", "forebay doctor"),
+        _Probe("Spark", _spark, "", "forebay doctor"),
+    ]
+
+
+def _database() -> str:
+    from airflow.utils.session import create_session
+    from sqlalchemy import text
+
+    with create_session() as session:
+        if session.get_bind().dialect.name != "postgresql":
+            session.execute(text("SELECT 1"))
+            return str(session.get_bind().dialect.name)
+        return f"PostgreSQL {str(session.execute(text('SHOW server_version')).scalar()).split()[0]}"
+
+
+def _catalog() -> str:
+    config = lake()
+    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": config.access_key,
+            "client_secret": config.secret_key,
+            "scope": "catalog",
+        }
+        token = client.post(config.token_uri, data=form)
+        if token.is_error:
+            raise Unwell(f"refused the credential of '{CATALOG}' (HTTP {token.status_code})")
+        answer = client.get(
+            f"{config.uri}/v1/config",
+            params={"warehouse": config.warehouse},
+            headers={"authorization": f"Bearer {token.json()['access_token']}"},
+        )
+    if answer.is_error:
+        raise Unwell(f"does not know the warehouse '{config.warehouse}' (HTTP {answer.status_code})")
+    return str(answer.headers.get("server", "Iceberg REST"))
+
+
+def _store() -> str:
+    config = lake()
+    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+        answer = client.get(config.s3_endpoint)
+    if answer.status_code >= 500:
+        raise Unwell(f"answers with HTTP {answer.status_code}")
+    # SeaweedFS puts the largest size of its volumes between its name and its version.
+    return re.sub(r" \d+GB(?= )", "", str(answer.headers.get("server", "S3")))
+
+
+def _lens() -> str:
+    config = lake()
+    if not config.lens:
+        raise ForebayError(f"the connection '{CATALOG}' names no lens, so no run can write")
+    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+        answer = client.get(f"{config.lens}/health")
+    if answer.is_error:
+        raise Unwell(str(answer.json().get("status") or f"HTTP {answer.status_code}"))
+    return f"Forebay {version('forebay')}"
+
+
+def _sql() -> str:
+    found = _required("lake_sql")
+    if found.conn_type != "duckdb":
+        return f"{found.conn_type}: not asked"
+    import duckdb
+
+    with duckdb.connect() as engine:
+        engine.execute("SELECT 1").fetchone()
+    return f"DuckDB {duckdb.__version__}, in each task"
+
+
+def _spark() -> str:
+    from forebay.machine import java
+
+    found = _required("lake_spark")
+    if str(found.host or "").startswith("local"):
+        java.require()
+    return f"{version('pyspark')}, {found.host}"
+
+
+def _required(conn_id: str) -> Connection:
+    found = connection(conn_id)
+    if found is None:
+        raise ForebayError(f"Airflow has no connection '{conn_id}'")
+    return found
+
+
+def _airflow(api: AirflowApi) -> list[Component]:
+    names = {"scheduler": "Scheduler", "dag_processor": "Dag processor", "triggerer": "Triggerer"}
+    began = time.monotonic()
+    try:
+        health = api.get("/monitor/health")
+        took, number = time.monotonic() - began, str(api.get("/version")["version"])
+    except ApiError as error:
+        return [Component("API server", "warn", "unwell", detail=str(error), service="api-server")]
+    found = [Component("API server", "ok", "healthy", f"Airflow {number}", took, service="api-server")]
+    for key, name in names.items():
+        part = health.get(key) or {}
+        service, beat = key.replace("_", "-"), part.get(f"latest_{key}_heartbeat")
+        at = datetime.fromisoformat(str(beat)).timestamp() if beat else None
+        if part.get("status") == "healthy":
+            found.append(Component(name, "ok", "healthy", f"Airflow {number}", took, service=service))
+        else:
+            last = (
+                f"last heartbeat {datetime.fromisoformat(str(beat)):%Y-%m-%d %H:%M:%S} UTC"
+                if beat
+                else "never seen"
+            )
+            found.append(
+                Component(
+                    name,
+                    "bad",
+                    "silent",
+                    since=at,
+                    detail=last,
+                    remedy=f"forebay logs {service}",
+                    service=service,
+                )
+            )
+    return found
+
+
+def _embedded() -> Mapping[str, Any]:
+    """The supervised processes where this is the embedded stack; nothing elsewhere."""
+    state = os.environ.get("FOREBAY_MEMBER_OF")
+    if not state:
+        return {}
+    from forebay.stack import supervisor
+    from forebay.stack.layout import Stack
+
+    try:
+        return supervisor.processes(Stack(root(), Path(state)))
+    except (OSError, ForebayError):
+        return {}
+
+
+def _since(component: Component, running: Mapping[str, Any]) -> Component:
+    """With when its state began: as its process says, else since when this API server has seen it so."""
+    process = running.get(component.service)
+    before, at = _SEEN.get(component.name, ("", 0.0))
+    if before != component.state:
+        at = time.time()
+        _SEEN[component.name] = (component.state, at)
+    if component.since is not None:
+        return component
+    if process is None:
+        return replace(component, since=at)
+    if component.state == "ok":
+        return replace(component, since=process.since)
+    down = "" if process.state == "RUNNING" else f" Its process is {process.state.lower()}."
+    return replace(component, since=at, detail=component.detail + down)

@@ -1,0 +1,159 @@
+"""Rows, files and check results of one table: what needs reading more than its metadata document. Bounded, always."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from forebay.checks.results import TABLE as CHECK_RESULTS
+from forebay.lake.connection import CatalogConfig, LakeError
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+SAMPLE = 20
+_MANY_FILES = 20_000
+SMALL = 8 << 20
+"""A data file below this is small: a reader spends more on opening it than on its rows."""
+_BUCKETS = (
+    (1 << 20, "< 1 MB"),
+    (SMALL, "1–8 MB"),
+    (64 << 20, "8–64 MB"),
+    (256 << 20, "64–256 MB"),
+    (0, "≥ 256 MB"),
+)
+_CELL = 500
+_PARTITIONS = 50
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows as text; None is no value."""
+
+    columns: list[str]
+    rows: list[list[str | None]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One partition."""
+
+    name: str
+    files: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FileSummary:
+    """The files that a table's main leads to."""
+
+    files: int
+    bytes: int
+    small: int
+    delete_files: int
+    buckets: list[tuple[str, int]]
+    partitions: list[Part]
+    partition_count: int
+    skew: float | None
+    """The largest partition's bytes over the mean partition's; None where the table has no partitions."""
+
+
+def sample(config: CatalogConfig, name: str, snapshot: int | None = None, limit: int = SAMPLE) -> Rows:
+    """The first rows that are found, now or at a snapshot."""
+    table = _load(config, name)
+    with config.reached():
+        found = table.scan(snapshot_id=snapshot, limit=limit).to_arrow()
+    rows = [[_text(value) for value in row.values()] for row in found.to_pylist()]
+    return Rows(list(found.column_names), rows)
+
+
+def files(config: CatalogConfig, name: str, expected: int | None) -> FileSummary:
+    """How the table lies in files; refuses tables with very many, of which listing them takes long."""
+    if expected is not None and expected > _MANY_FILES:
+        raise LakeError(f"The table has {expected:,} files; more than {_MANY_FILES:,} are not listed here.")
+    table = _load(config, name)
+    with config.reached():
+        tasks = list(table.scan().plan_files())
+    sizes = [task.file.file_size_in_bytes for task in tasks]
+    buckets = {label: 0 for _, label in _BUCKETS}
+    for each in sizes:
+        buckets[next(label for limit, label in _BUCKETS if not limit or each < limit)] += 1
+    parts: dict[str, list[int]] = {}
+    if table.spec().fields:
+        for task in tasks:
+            counts = parts.setdefault(_partition(table, task.file), [0, 0, 0])
+            counts[0] += 1
+            counts[1] += task.file.record_count
+            counts[2] += task.file.file_size_in_bytes
+    listed = sorted(
+        (Part(key, *counts) for key, counts in parts.items()), key=lambda part: (-part.bytes, part.name)
+    )
+    mean = sum(part.bytes for part in listed) / len(listed) if listed else 0
+    return FileSummary(
+        len(tasks), sum(sizes), sum(each < SMALL for each in sizes),
+        len({delete.file_path for task in tasks for delete in task.delete_files}),
+        list(buckets.items()), listed[:_PARTITIONS], len(listed), listed[0].bytes / mean if mean else None,
+    )  # fmt: skip
+
+
+def check_results(config: CatalogConfig, name: str, limit: int) -> list[dict[str, Any]]:
+    """What checks found on a table, newest first; nothing where none were made."""
+    from pyiceberg import expressions
+    from pyiceberg.exceptions import NoSuchTableError
+
+    columns = (
+        "checked_at", "job", "task", "run_id", "rule", "expectation", "column_name", "severity", "verdict",
+        "element_count", "unexpected_count", "observed_value", "snapshot_id",
+    )  # fmt: skip
+    # Its own types know only the form with keywords that it makes of this one.
+    equal: Any = expressions.EqualTo
+    kept = f"{name.rpartition('.')[0]}.{CHECK_RESULTS}"
+    try:
+        with config.reached():
+            table = config.pyiceberg().load_table(kept)
+            there = tuple(column for column in columns if column in table.schema().column_names)
+            found = table.scan(row_filter=equal("table_name", name), selected_fields=there).to_arrow()
+    except NoSuchTableError:
+        return []
+    except ValueError as error:
+        raise LakeError(f"{kept} is no table of check results ({error}).") from error
+    rows: list[dict[str, Any]] = found.sort_by([("checked_at", "descending")]).slice(0, limit).to_pylist()
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def latest(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each rule what was found last, when the table was looked at last."""
+    seen: dict[tuple[Any, Any, Any], dict[str, Any]] = {}
+    for each in results:
+        seen.setdefault((each["job"], each["task"], each["rule"]), each)
+    return list(seen.values())
+
+
+def _load(config: CatalogConfig, name: str) -> "Table":
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        with config.reached():
+            table: Table = config.pyiceberg().load_table(name)
+    except NoSuchTableError:
+        raise LakeError(f"There is no table '{name}'.") from None
+    return table
+
+
+def _partition(table: "Table", file: Any) -> str:
+    spec = table.specs()[file.spec_id]
+    schema = table.schema()
+    names = []
+    for position, field in enumerate(spec.fields):
+        source = schema.find_type(field.source_id)
+        value = file.partition[position]
+        shown = "null" if value is None else field.transform.to_human_string(source, value)
+        names.append(f"{field.name}={shown}")
+    return ", ".join(names)
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= _CELL else f"{text[:_CELL]}…"

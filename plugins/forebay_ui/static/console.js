@@ -1,0 +1,61 @@
+// What links and forms cannot do alone. Every page works without this file.
+"use strict";
+(() => {
+  // Airflow's own pages open in Airflow's window, not in our frame: its router listens for popstate.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-airflow]");
+    if (!link || parent === window || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    parent.history.pushState(null, "", link.href);
+    parent.dispatchEvent(new PopStateEvent("popstate", { state: null }));
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    event.preventDefault();
+    (document.querySelector("main input[type=search]") ?? document.querySelector(".find input"))?.focus();
+  });
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("button[data-copy]");
+    if (!button) return;
+    const text = button.parentElement.querySelector("pre").textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // In a frame, and without TLS, the clipboard is closed: select the text instead.
+      getSelection().selectAllChildren(button.parentElement.querySelector("pre"));
+      button.textContent = "Press Ctrl+C";
+      return;
+    }
+    button.textContent = "Copied";
+  });
+  for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = false;
+
+  // Search as one types: the same page is asked for, and the part of it that changes is taken over.
+  for (const form of document.querySelectorAll("form[data-live]")) {
+    const field = form.querySelector("input[type=search]");
+    const place = document.getElementById(form.dataset.live);
+    let timer, asking;
+    field.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(async () => {
+        asking?.abort();
+        asking = new AbortController();
+        const url = new URL(form.action);
+        url.search = new URLSearchParams(new FormData(form)).toString();
+        try {
+          const answer = await fetch(url, { signal: asking.signal, credentials: "same-origin" });
+          const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+          const fresh = page.getElementById(place.id);
+          if (!fresh) return;
+          place.replaceChildren(...fresh.childNodes);
+          history.replaceState(null, "", url);
+        } catch (error) {
+          if (error.name !== "AbortError") form.submit();
+        }
+      }, 120);
+    });
+  }
+})();
