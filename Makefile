@@ -19,18 +19,24 @@ install: ## Create .venv from the lock and fetch the pinned jars
 	@$(BIN)/forebay setup
 
 .PHONY: demo
-demo: install ## Start the stack, run the flights job and show its result
-	@$(BIN)/forebay demo
+demo: install ## Start the stack, run the flights job and show its result; TARGET=trino runs its SQL on Trino
+	@$(BIN)/forebay demo $(if $(filter-out local,$(TARGET)),--with $(TARGET))
 
 .PHONY: test
 test: lint ## Run every check and every test
 	@$(BIN)/python -m pytest tests/unit
 	@$(BIN)/python -m pytest tests/engines
 	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python tools/chromium.py
+	@$(BIN)/python -m pytest tests/browser
 
 .PHONY: test-unit
 test-unit: lint ## Run the checks and tests that need no stack
 	@$(BIN)/python -m pytest tests/unit
+
+.PHONY: test-kubernetes
+test-kubernetes: install ## Test images, chart and alerts (needs root, Go and Debian or Ubuntu; the first time 10 minutes)
+	@$(BIN)/python -m pytest tests/kubernetes
 
 .PHONY: lint
 lint: install ## Check style and types
@@ -50,6 +56,9 @@ bench: install ## Measure, against named peers in the same run
 .PHONY: lock
 lock: install ## Resolve pyproject.toml into requirements.txt (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header pyproject.toml -o requirements.txt
+	@for name in build lens spark; do uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate -c requirements.txt images/$$name.in -o images/$$name.txt; done
+	@uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate images/airflow.in -o images/airflow.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate tests/kubernetes/tools.in -o tests/kubernetes/tools.txt
 
 .PHONY: clean
 clean: ## Stop the stack and remove its state and .venv

@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: docs/reference/ and docs/schema/.
+"""Writes what is generated: docs/reference/, docs/schema/ and the dashboards of helm/forebay.
 
 With --check nothing is written; the exit code is 1 when a file is stale.
 """
@@ -14,6 +14,7 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "include"), str(ROOT / "tools")]
 
+import dashboards  # noqa: E402
 import reference_settings  # noqa: E402
 import reference_yaml  # noqa: E402
 
@@ -40,6 +41,7 @@ def pages() -> dict[str, str]:
         "docs/reference/trino-functions.md": functions(),
         "docs/schema/job.schema.json": schema_text("job"),
         "docs/schema/workspace.schema.json": schema_text("workspace"),
+        **dashboards.files(),
     }
 
 

@@ -6,19 +6,21 @@ import re
 from pathlib import Path
 
 from forebay.stack.connections import connections
-from forebay.stack.layout import INNER_PORTS, PORTS, Stack
+from forebay.stack.layout import INNER_PORTS, PARTS, PORTS, Stack
 from forebay.stack.services import airflow_configuration, services
 
 HIDDEN = "***"
 PORT_WORDS = {
     "airflow": "Airflow's UI and REST API; asks for a login",
     "lens": "the catalog as a run sees it; passes on the credential of who asks",
+    "trino": "Trino's UI and API, with `forebay up --with trino`; any user name",
     "s3": "object store, S3's protocol; asks for the stack's key",
     "catalog": "Iceberg REST catalog; asks for the stack's key",
 }
 SERVICE_WORDS = {
     "lens": "the catalog as each run sees it: a run writes its own branch, published at its end",
     "store": "SeaweedFS: object store and Iceberg REST catalog in one process",
+    "trino": "the SQL engine of `lake_sql`, with `forebay up --with trino`; at most 1 GB of heap",
     "postgres": "Airflow's database; answers on a Unix socket only",
     "api-server": "Airflow's UI and REST API",
     "scheduler": "starts runs and, with WarmLocalExecutor, their tasks",
@@ -37,6 +39,7 @@ VARIABLES = {
     "AWS_SECRET_ACCESS_KEY": "its secret, likewise",
     "AWS_REGION": "region, likewise; `us-east-1` as default",
     "JAVA_HOME": "Java 17 or 21 for Spark; before the `java` on PATH and the one from PyPI",
+    "TRINO_JAVA_HOME": "Java 24 or later for Trino; before JAVA_HOME, the `java` on PATH and those in `/usr/lib/jvm`",
     "SSL_CERT_FILE": "PEM file of certificate authorities, for downloads by Python, uv, pip and Java",
     "PIP_CERT": "the same for pip alone; taken from SSL_CERT_FILE or the system where pip has no setting",
     "PIP_INDEX_URL": "package index of pip; its configuration files count too. Handed on to uv",
@@ -57,6 +60,8 @@ ORDINARY = {"PATH", "HOME", "NO_PROXY", "XDG_CONFIG_DIRS"}
 FILES = {
     "secrets.json": "passwords and keys, made at the first start; for its owner only (0600)",
     "ports.json": "the ports as last started",
+    "parts.json": "what `forebay up --with` added",
+    "trino": "Trino's configuration, written anew at each start, and its working files",
     "supervisord.conf": "written anew at each start",
     "airflow/airflow.cfg": "written anew at each start, holds secrets (0600)",
     "airflow/passwords.json": "password of Airflow's user admin (0600)",
@@ -87,7 +92,7 @@ def page(root: Path) -> str:
         "## Services\n",
         *_rows(
             "service | what it is | port",
-            [f"`{s.name}` | {SERVICE_WORDS[s.name]} | {s.port or ''}" for s in services(stack)],
+            [f"`{s.name}` | {SERVICE_WORDS[s.name]} | {s.port or ''}" for s in services(example_stack(True))],
         ),
         "## Environment variables\n",
         *_rows("variable | what it does", [f"`{name}` | {words}" for name, words in VARIABLES.items()]),
@@ -96,11 +101,14 @@ def page(root: Path) -> str:
         "`PYTHONPATH` are kept away from the stack.\n",
         "## Connections\n",
         "Stored in Airflow by `forebay up`. A job names another one with `conn_id`.\n",
+        "`lake_sql` of type `trino` stands for it after `forebay up --with trino`. Its `access_key` and `secret_key` are names\n"
+        "of variables of the Trino server, which fills them in; `session` are session properties, `verify` a file of\n"
+        "certificate authorities, `http_scheme` is `https` where there is a password.\n",
         *_rows(
             "connection | type | what it is | host | extra",
             [
                 f"`{c['connection_id']}` | {c['conn_type']} | {c['description']} | {_code(c['host'])} | {_code(c['extra'])}"
-                for c in connections(stack)
+                for c in [*connections(stack), *_other_sql(connections(example_stack(True)))]
             ],
         ),
         "## Files below .forebay/\n",
@@ -114,14 +122,22 @@ def page(root: Path) -> str:
     return "\n".join(parts)
 
 
-def example_stack() -> Stack:
-    """A stack with default ports and without secrets, that is nowhere on disk."""
+def example_stack(parts: bool = False) -> Stack:
+    """A stack with default ports and without secrets, that is nowhere on disk; with all of PARTS or none."""
     stack = Stack(Path("<repository>"), Path("<repository>/.forebay"))
     names = ("admin_password", "postgres_password", "access_key", "secret_key", "store_signing_key")
     secrets = dict.fromkeys((*names, "fernet_key", "jwt_secret", "api_secret_key"), HIDDEN)
     # What the stack would otherwise read from, or write to, its state folder.
-    stack.__dict__.update(secrets=secrets, ports={**PORTS, **dict.fromkeys(INNER_PORTS, "<chosen>")})
+    stack.__dict__.update(
+        secrets=secrets,
+        ports={**PORTS, **dict.fromkeys(INNER_PORTS, "<chosen>")},
+        parts=PARTS if parts else (),
+    )
     return stack
+
+
+def _other_sql(found: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [one for one in found if one["conn_type"] == "trino"]
 
 
 def check_variables(root: Path) -> None:

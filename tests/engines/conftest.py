@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
+from trino_server import TrinoServer, running_trino
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig, LakeError
@@ -186,3 +187,12 @@ def engine(config: CatalogConfig) -> Iterator[DuckDBEngine]:
 def namespace() -> str:
     """A namespace no other test uses."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def trino(
+    config: CatalogConfig, lens: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TrinoServer]:
+    """One Trino for all tests."""
+    with running_trino(tmp_path_factory.mktemp("trino"), config, lens, free_ports(1)[0]) as server:
+        yield server

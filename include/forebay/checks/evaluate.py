@@ -13,6 +13,7 @@ from forebay.checks import queries
 from forebay.checks.columns import Columns
 from forebay.checks.compile import FILE, ROW, ROWS, Compiled, Inner, RowTest, Shape
 from forebay.checks.kinds import compiled
+from forebay.checks.on_trino import asking
 from forebay.checks.rules import Rule
 from forebay.checks.verdict import Verdict, verdict
 from forebay.engines.columns import quoted, sql_name
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from forebay.engines.duckdb import DuckDBEngine
+    from forebay.engines.trino import TrinoEngine
 
 GX_ROWS = 5_000_000
 """Rows that may be read into memory for rules that are not compiled."""
@@ -53,10 +55,11 @@ def evaluate(
     gx_rows: int = GX_ROWS,
     all_by_gx: bool = False,
     log: Callable[[str], None] = lambda _: None,
+    counter: TrinoEngine | None = None,
 ) -> Checked:
     """Look at the table's current snapshot. Raises ForebayError for what no row can answer: a wrong column.
 
-    With `all_by_gx` nothing is compiled that GX knows, so that both ways can be compared.
+    With `counter` Trino counts what is compiled; the rest stays `engine`'s. With `all_by_gx` nothing is compiled that GX knows, so that both ways can be compared.
     """
     table = load(engine.config, name)
     if table is None:
@@ -68,7 +71,12 @@ def evaluate(
     tests = [None if all_by_gx and rule.expectation else compiled(rule, inner) for rule in rules]
     snapshot = table.metadata.current_snapshot_id
     engine.execute([f"CREATE OR REPLACE TEMP VIEW {ROWS} AS {relation(table, name, snapshot)}"])
-    found, count = _counted(engine, tests, inner)
+    ask = (
+        asking(counter, table, name)
+        if counter is not None
+        else lambda query: engine.query(sqltext.to_duckdb(query))
+    )
+    found, count = _counted(ask, tests, inner)
     checked = Checked(table, columns, snapshot, count, found, tests, inner)
     if others := [rule.label for rule, test in zip(rules, tests, strict=True) if test is None]:
         log(f"Great Expectations itself looks at {', '.join(others)}; importing it takes some seconds.")
@@ -112,11 +120,11 @@ def _other_tables(engine: DuckDBEngine, rules: Sequence[Rule]) -> None:
 
 
 def _counted(
-    engine: DuckDBEngine, tests: Sequence[Compiled | None], inner: Inner
+    ask: Callable[[exp.Expr], pa.Table], tests: Sequence[Compiled | None], inner: Inner
 ) -> tuple[list[Verdict], int]:
     """A verdict for each test; those GX is to look at get an empty one."""
     asked = [test for test in tests if test is not None and not isinstance(test, Shape)]
-    row = engine.query(sqltext.to_duckdb(queries.counts(asked, inner))).to_pylist()[0]
+    row = ask(queries.counts(asked, inner)).to_pylist()[0]
     found = []
     number = 0
     for test in tests:
@@ -125,7 +133,7 @@ def _counted(
             continue
         one = verdict(test, number, row)
         if isinstance(test, RowTest) and one.unexpected:
-            shown = engine.query(sqltext.to_duckdb(queries.examples(test, inner)))
+            shown = ask(queries.examples(test, inner))
             one.result["partial_unexpected_list"] = _shown(shown, [name for name, _ in test.shows])
         number += not isinstance(test, Shape)
         found.append(one)

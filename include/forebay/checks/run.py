@@ -17,6 +17,7 @@ from forebay.lake.tables import load
 if TYPE_CHECKING:
     from forebay.engines.duckdb import DuckDBEngine
     from forebay.engines.results import TableResult
+    from forebay.engines.trino import TrinoEngine
     from forebay.sqltext import Value
 
 
@@ -46,14 +47,16 @@ def check(
     run: str = "",
     gx_rows: int = GX_ROWS,
     log: Callable[[str], None] = lambda _: None,
+    counter: TrinoEngine | None = None,
 ) -> Outcome:
     """Look at the table with all rules, then move the rows its quarantine rules refuse.
 
-    Nothing moves when a rule fails. Where another writer changes the table meanwhile, all is done again.
+    With `counter` Trino looks at the rows, where a rule is compiled into SQL; refused rows are moved by `engine`. Nothing
+    moves when a rule fails. Where another writer changes the table meanwhile, all is done again.
     """
     started = time.monotonic()
     for attempt in range(ATTEMPTS):
-        outcome = Outcome(evaluate(engine, table, rules, values, gx_rows=gx_rows, log=log))
+        outcome = Outcome(evaluate(engine, table, rules, values, gx_rows=gx_rows, log=log, counter=counter))
         try:
             if not outcome.failed:
                 outcome.tables = _moved(engine, outcome.checked, run)

@@ -18,6 +18,8 @@ from forebay.errors import ForebayError
 from forebay.stack.layout import Stack
 
 if TYPE_CHECKING:
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.engines.trino import TrinoEngine
     from forebay.lake.connection import CatalogConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +59,19 @@ def lake() -> CatalogConfig:
         str(catalog["password"]),
         json.loads(str(catalog["extra"])),
     )
+
+
+def sql_engine() -> DuckDBEngine | TrinoEngine:
+    """The engine that runs SQL in the running stack, on what everybody sees."""
+    from forebay import sqltext
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.engines.trino import TrinoEngine
+    from forebay.engines.trino_client import Server
+
+    config, ours = lake(), running_stack()
+    if "trino" in ours.parts:
+        return TrinoEngine(config.published(), Server("127.0.0.1", ours.ports["trino"]), catalog="lake")
+    return DuckDBEngine(config, macros=sqltext.MACROS)
 
 
 def this_command() -> str:

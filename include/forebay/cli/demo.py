@@ -9,11 +9,12 @@ import webbrowser
 
 import click
 
-from forebay.cli.common import lake, print_table, progress, stack, this_command
+from forebay.cli.common import print_table, progress, sql_engine, stack, this_command
 from forebay.cli.run import follow, wait_until_known
 from forebay.errors import ForebayError
 from forebay.stack import lifecycle
 from forebay.stack.airflow_api import AirflowApi
+from forebay.stack.layout import PARTS
 
 JOB = "flights.daily_delays"
 QUESTION = """
@@ -32,7 +33,10 @@ ORDER BY flights DESC
     default=None,
     help="Open the run in a browser; the default where there is one.",
 )
-def command(open_browser: bool | None) -> None:
+@click.option(
+    "--with", "parts", multiple=True, type=click.Choice(PARTS), help="Start this too, as forebay up does."
+)
+def command(open_browser: bool | None, parts: tuple[str, ...]) -> None:
     """Start the stack, run the flights job on real data and show the delays it published.
 
     Ports that are in use are replaced by free ones. The stack stays up: forebay down stops it.
@@ -43,7 +47,7 @@ def command(open_browser: bool | None) -> None:
     """
     began = time.monotonic()
     ours = stack()
-    if lifecycle.up(ours, progress, free_ports=True):
+    if lifecycle.up(ours, progress, free_ports=True, parts=parts):
         progress(f"the stack is up after {time.monotonic() - began:.0f} s")
     with AirflowApi.of_stack(ours) as api:
         progress(f"running {JOB}")
@@ -68,10 +72,9 @@ def command(open_browser: bool | None) -> None:
 def show_result() -> None:
     """Asks the published table who flew, and how late."""
     from forebay import sqltext
-    from forebay.engines.duckdb import DuckDBEngine
 
-    with DuckDBEngine(lake(), macros=sqltext.MACROS) as engine:
-        rows = engine.query(sqltext.to_duckdb(sqltext.parse(QUESTION).statements[0])).to_pylist()
+    with sql_engine() as engine:
+        rows = engine.query(engine.dialect(sqltext.parse(QUESTION).statements[0])).to_pylist()
     click.echo("\nDepartures from New York City in 2013, from the published table flights.daily_delays:")
     print_table(
         ["airline", "flights", "cancelled", "average delay (min)"],

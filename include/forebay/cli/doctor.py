@@ -14,7 +14,7 @@ from forebay.cli.common import output_option, print_json, repository
 from forebay.errors import ForebayError
 from forebay.machine import jars, java, trust
 from forebay.stack import health, supervisor
-from forebay.stack.layout import PORTS, Stack, port_holder, port_is_free
+from forebay.stack.layout import PARTS, PORTS, Stack, port_holder, port_is_free
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def _stack(stack: Stack) -> Iterator[Finding]:
         )  # fmt: skip
         for name in PORTS:
             port = stack.ports[name]
-            if not leftovers and not port_is_free(port):
+            asked = name not in PARTS or name in stack.parts
+            if asked and not leftovers and not port_is_free(port):
                 holder = port_holder(port)
                 yield Finding(
                     f"Port {port} ({name})",

@@ -9,7 +9,7 @@ import click
 from forebay.cli.common import stack
 from forebay.errors import ForebayError, suggestion
 from forebay.stack import health
-from forebay.stack.services import SERVICES
+from forebay.stack.services import names as service_names
 
 
 @click.command("logs")
@@ -28,7 +28,7 @@ def command(service: str | None, lines: int, follow: bool) -> None:
       forebay logs -f api-server
     """
     ours = stack()
-    names = (*SERVICES, "supervisor")
+    names = (*service_names(ours), "supervisor")
     if service is None:
         if follow:
             raise click.UsageError("--follow needs the name of one service")

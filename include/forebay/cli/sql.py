@@ -8,7 +8,7 @@ from typing import IO
 
 import click
 
-from forebay.cli.common import lake, output_option, print_json, print_table
+from forebay.cli.common import output_option, print_json, print_table, sql_engine
 from forebay.errors import ForebayError, JobSpecError
 
 
@@ -31,7 +31,6 @@ def command(text: str | None, file: IO[str] | None, limit: int, output: str) -> 
         raise click.UsageError("give the SQL as an argument or with --file, one of them")
     sql = text if text is not None else file.read() if file is not None else ""
     from forebay import sqltext
-    from forebay.engines.duckdb import DuckDBEngine
 
     script = sqltext.parse(sql, "SQL")
     if script.mistakes:
@@ -48,10 +47,9 @@ def command(text: str | None, file: IO[str] | None, limit: int, output: str) -> 
     problems = sqltext.untranslatable(statement)
     if problems:
         raise JobSpecError(problems)
-    config = lake()
     began = time.monotonic()
-    with DuckDBEngine(config, macros=sqltext.MACROS) as engine:
-        rows = engine.query(sqltext.to_duckdb(statement), limit + 1)
+    with sql_engine() as engine:
+        rows = engine.query(engine.dialect(statement), limit + 1)
     seconds = time.monotonic() - began
     more = rows.num_rows > limit
     rows = rows.slice(0, limit)

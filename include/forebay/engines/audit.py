@@ -18,12 +18,17 @@ def audited(
     """
     if definition.audit is None:
         return select
+    refuse_taken(given, definition, source)
+    return f"SELECT *, {_values(definition.audit)} FROM ({select}\n)"
+
+
+def refuse_taken(given: Iterable[str], definition: TableDefinition, source: str = "the SELECT") -> None:
+    """Raises LakeError where one of the two columns is among those that are given."""
     if taken := sorted({name.lower() for name in given} & set(AUDIT_COLUMNS)):
         raise LakeError(
             f"{definition.name}: audit: true adds {' and '.join(taken)}, and {source} brings such a column already. "
             "Leave it out (name the columns you need instead of *), give it another name, or remove audit."
         )
-    return f"SELECT *, {_values(definition.audit)} FROM ({select}\n)"
 
 
 def _values(audit: Audit) -> str:

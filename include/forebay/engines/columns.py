@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +81,13 @@ def result_columns(connection: DuckDBPyConnection, select: str) -> list[tuple[st
 
 
 def plan(
-    table: str, schema: Schema | None, columns: Sequence[tuple[str, Any]], source: str = "the SELECT"
+    table: str,
+    schema: Schema | None,
+    columns: Sequence[tuple[str, Any]],
+    source: str = "the SELECT",
+    type_of: Callable[[Any], IcebergType] | None = None,
 ) -> Plan:
-    """Fit columns (name, DuckDB type) to the table's schema, or to a new table when there is none.
+    """Fit columns (name, the engine's type; DuckDB's unless `type_of` reads another's) to the table's schema, or to a new table when there is none.
 
     Names become lower case, as in Trino. Raises LakeError that names every column that does not fit.
     """
@@ -94,7 +98,7 @@ def plan(
             problems.append(f"{source} has two columns {name.lower()!r}: name one of them with AS")
             continue
         try:
-            given[name.lower()] = (name, iceberg_type(kind))
+            given[name.lower()] = (name, (type_of or iceberg_type)(kind))
         except LakeError as error:
             problems.append(f"column {name!r}: {error}")
     ordered: list[tuple[str, IcebergType, str | None]] = []

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pyiceberg.table import Table
 
+    from forebay.sqltext import Statement
+
 Mode = Literal["overwrite", "overwrite_partitions", "append", "merge"]
 Result = TypeVar("Result")
 BATCH_ROWS = 65_536
@@ -81,6 +83,13 @@ class DuckDBEngine:
     def _interrupt(self) -> None:
         if self._connection is not None:
             self._connection.interrupt()
+
+    @staticmethod
+    def dialect(statement: Statement) -> str:
+        """A statement as this engine takes it."""
+        from forebay.sqltext import to_duckdb
+
+        return to_duckdb(statement)
 
     @property
     def connection(self) -> DuckDBPyConnection:
@@ -252,7 +261,8 @@ def changes(
         if table is None:
             results.append(TableResult(name, mode, 0, seconds=seconds, note="the table does not exist"))
             continue
-        counts = {"added-records": 0, "deleted-records": 0}
+        names = ("added-records", "deleted-records", "added-position-deletes", "removed-position-deletes")
+        counts = dict.fromkeys(names, 0)
         current = table.metadata.current_snapshot()
         snapshot = current
         while snapshot is not None and snapshot.snapshot_id != start:
@@ -267,7 +277,10 @@ def changes(
                 mode=mode,
                 rows=row_count(table),
                 inserted=counts["added-records"],
-                deleted=counts["deleted-records"],
+                # Rows may leave with their file, or by a delete file beside it.
+                deleted=counts["deleted-records"]
+                + counts["added-position-deletes"]
+                - counts["removed-position-deletes"],
                 snapshot_id=current.snapshot_id if current is not None else None,
                 seconds=seconds,
                 note="" if changed else NOT_WRITTEN,

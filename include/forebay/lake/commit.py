@@ -99,10 +99,12 @@ class Draft:
         replace: Replace = "nothing",
         paths: Iterable[str] = (),
         properties: Mapping[str, str] | None = None,
+        keep: int | None = None,
     ) -> tuple[Table, int]:
         """Commit the files and give the table and the number of rows the commit took out.
 
-        `replace` says what they replace: "partitions" those the files lie in, "files" those of `paths`.
+        `replace` says what they replace: "partitions" those the files lie in, "files" those of `paths`. `keep` is a
+        snapshot of this table whose files count as if they were among them: an engine has committed these itself.
         Raises Conflict where the caller must compute anew (replaced files are gone, the schema changed).
         """
         taken = 0
@@ -111,7 +113,7 @@ class Draft:
                 time.sleep(min(0.1 * 2**attempt, 3.0) * random.uniform(0.5, 1.5))
                 if (landed := self._again(replace)) is not None:
                     return landed, taken
-            taken = self._stage(files, replace, set(paths), dict(properties or {}))
+            taken = self._stage(files, replace, set(paths), dict(properties or {}), keep)
             try:
                 return self._transaction.commit_transaction(), taken
             except Exception as error:
@@ -127,14 +129,20 @@ class Draft:
         ) from last
 
     def _stage(
-        self, files: Sequence[DataFile], replace: Replace, paths: set[str], properties: dict[str, str]
+        self,
+        files: Sequence[DataFile],
+        replace: Replace,
+        paths: set[str],
+        properties: dict[str, str],
+        keep: int | None,
     ) -> int:
         transaction = self._transaction
-        gone = self._gone(files, replace, paths)
+        kept = self._brought_by(keep)
+        gone = self._gone([*files, *kept], replace, paths)
         self._snapshot_id = None
         if not files and not gone:
             return 0
-        kind = _producer(replace, bool(gone))
+        kind = _producer(replace, bool(gone), keep, kept)
         with kind(transaction, self.io, properties) as update:
             for data_file in gone:
                 update.delete_data_file(data_file)
@@ -143,8 +151,19 @@ class Draft:
         self._snapshot_id = update.snapshot_id
         return sum(data_file.record_count for data_file in gone)
 
+    def _brought_by(self, snapshot_id: int | None) -> list[DataFile]:
+        """The data files that a snapshot added."""
+        from pyiceberg.manifest import ManifestEntryStatus
+
+        from forebay.lake.replay import changed_files
+
+        if snapshot_id is None:
+            return []
+        return changed_files(self._transaction._table, snapshot_id, ManifestEntryStatus.ADDED)
+
     def _gone(self, files: Sequence[DataFile], replace: Replace, paths: set[str]) -> list[DataFile]:
-        live = [] if replace == "nothing" else self.live()
+        ours = {data_file.file_path for data_file in files}
+        live = [] if replace == "nothing" else [each for each in self.live() if each.file_path not in ours]
         if not live and replace != "files":
             return []
         if replace == "everything":
@@ -213,7 +232,9 @@ def is_conflict(error: BaseException) -> bool:
     return "sequence number" in text or "CommitFailed" in text or ("409" in text and "onflict" in text)
 
 
-def _producer(replace: Replace, removes: bool) -> Callable[..., Any]:
+def _producer(
+    replace: Replace, removes: bool, keep: int | None = None, kept: Sequence[DataFile] = ()
+) -> Callable[..., Any]:
     from pyiceberg.table.snapshots import Operation, Summary
     from pyiceberg.table.update.snapshot import _FastAppendFiles, _MergeAppendFiles, _OverwriteFiles
 
@@ -221,15 +242,19 @@ def _producer(replace: Replace, removes: bool) -> Callable[..., Any]:
         """A full overwrite: delete files go too, which the library would carry along for ever."""
 
         def _existing_manifests(self) -> list[Any]:
-            return []
+            current = self._transaction.table_metadata.current_snapshot()
+            if keep is None or current is None:
+                return []
+            return [each for each in current.manifests(self._io) if each.added_snapshot_id == keep]
 
         def _summary(self, snapshot_properties: dict[str, str] = {}) -> Summary:  # noqa: B006
             summary = super()._summary(snapshot_properties)
-            records = sum(data_file.record_count for data_file in self._added_data_files)
-            size = sum(data_file.file_size_in_bytes for data_file in self._added_data_files)
+            there = [*self._added_data_files, *kept]
+            records = sum(data_file.record_count for data_file in there)
+            size = sum(data_file.file_size_in_bytes for data_file in there)
             for name, value in (
                 ("total-records", records),
-                ("total-data-files", len(self._added_data_files)),
+                ("total-data-files", len(there)),
                 ("total-files-size", size),
                 ("total-delete-files", 0),
                 ("total-position-deletes", 0),

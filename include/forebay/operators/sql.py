@@ -1,4 +1,4 @@
-"""Runs a `sql` task on the engine its connection names: DuckDB here."""
+"""Runs a `sql` task on the engine its connection names: DuckDB or Trino."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forebay.operators.base import ForebayOperator, definition, layout
 from forebay.operators.make import make
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Connection, Context
 
     from forebay.project import LoadedJob
     from forebay.tasks.sql import Task
@@ -56,10 +56,20 @@ class SqlOperator(ForebayOperator):
         self.mode = mode
         self.merge_key = merge_key or []
         self.writes = writes or []
+        self._sql: Connection | None = None
+
+    def pre_execute(self, context: Context) -> None:
+        """Names this try after its engine; on Trino, earlier tries of the task are ended before their rows are put back."""
+        from forebay.operators.engine import before_a_try
+
+        self._sql = self.connection(self.conn_id)
+        self.engine_name = before_a_try(self, self._sql, self.conn_id, context)
+        super().pre_execute(context)
 
     def execute(self, context: Context) -> Any:
         from forebay import sqltext
-        from forebay.engines.duckdb import DuckDBEngine
+        from forebay.engines.trino_client import TrinoError
+        from forebay.operators.engine import blamed, kind_of, opened
 
         script = sqltext.parse(
             Path(self.file).read_text() if self.file else str(self.sql), self.file or "sql"
@@ -72,27 +82,24 @@ class SqlOperator(ForebayOperator):
                 f"the SQL writes {', '.join(undeclared)}, which the task does not declare. Add writes."
             )
         values = self.values(context)
-        statements = [sqltext.to_duckdb(statement.bind(values)) for statement in script.statements]
-        connection = self.connection(self.conn_id)
-        if connection.conn_type != "duckdb":
-            raise ForebayError(
-                f"connection {self.conn_id} is of type {connection.conn_type}; sql tasks run on duckdb."
-            )
-        settings = connection.extra_dejson
+        connection = self._sql or self.connection(self.conn_id)
+        kind = kind_of(connection, self.conn_id)
         # A SELECT that reads its own table would not give the same after another writer's rows; what a mode itself
         # looks at, the engine says.
         plain = self.table is not None and self.table not in script.reads
-        with DuckDBEngine(
-            self.catalog(connection, exclusive=() if plain else self.tables),
-            memory_limit=str(settings.get("memory_limit", "1GB")),
-            threads=int(settings.get("threads", 2)),
-            macros=sqltext.MACROS,
-        ) as engine:
+        # Trino's own MERGE does not say what its rows depend on.
+        plain = plain and not (kind == "trino" and self.mode == "merge")
+        with opened(self, connection, context, () if plain else self.tables) as engine:
             self._engine = engine
-            if self.table is not None:
-                target = definition(self.table, self.layout, self.name_of(context))
-                return self.report(context, [engine.write(statements[0], target, self.mode, self.merge_key)])  # type: ignore[arg-type]
-            changed, results = engine.script(statements, self.writes)
+            statements = [engine.dialect(statement.bind(values)) for statement in script.statements]
+            try:
+                if self.table is not None:
+                    target = definition(self.table, self.layout, self.name_of(context))
+                    mode: Any = self.mode
+                    return self.report(context, [engine.write(statements[0], target, mode, self.merge_key)])
+                changed, results = engine.script(statements, self.writes)
+            except TrinoError as error:
+                raise blamed(error, script.statements, statements) from error
             for statement, rows in zip(script.statements, changed, strict=True):
                 self.log.info("%s%s", statement.kind, "" if rows is None else f": {rows:,} rows")
             return self.report(context, results)

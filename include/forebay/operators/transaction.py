@@ -21,12 +21,12 @@ XCOM = "forebay"
 """Where tasks leave word of what they wrote for the task `publish`."""
 
 
-def begin(operator: ForebayOperator, context: Context) -> TaskTry:
-    """This try's name in the lake; rows of its earlier tries are taken off the run's branches first."""
+def named(operator: ForebayOperator, context: Context) -> TaskTry:
+    """This try's name in the lake."""
     ti: Any = context["ti"]
     run: Any = context["dag_run"]
     mapped = f"[{ti.map_index}]" if (ti.map_index if ti.map_index is not None else -1) >= 0 else ""
-    who = TaskTry(
+    return TaskTry(
         job=ti.dag_id,
         run=Run.named(ti.dag_id, ti.run_id, run.conf).run,
         task=f"{ti.task_id}{mapped}",
@@ -38,6 +38,11 @@ def begin(operator: ForebayOperator, context: Context) -> TaskTry:
         began=time.time(),
         pins=pins(run, ti.task_id),
     )
+
+
+def begin(operator: ForebayOperator, context: Context) -> TaskTry:
+    """This try's name in the lake; rows of its earlier tries are taken off the run's branches first."""
+    who = named(operator, context)
     if who.pins:
         operator.log.info("reads as of another run: %s", ", ".join(who.pins))
     if who.number > 1 and who.writes:

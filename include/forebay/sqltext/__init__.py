@@ -4,6 +4,7 @@ from forebay.sqltext.dialect import Placeholder
 from forebay.sqltext.duckdb import SqlError, to_duckdb, untranslatable
 from forebay.sqltext.macros import MACROS
 from forebay.sqltext.script import Script, Statement, parse
+from forebay.sqltext.trino import located, to_trino
 from forebay.sqltext.values import Scalar, Value, bind, literal_of
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "Value",
     "bind",
     "literal_of",
+    "located",
     "parse",
     "to_duckdb",
+    "to_trino",
     "untranslatable",
 ]

@@ -50,6 +50,8 @@ class Statement:
     placeholders: tuple[Placeholder, ...]
     lines: Lines
     offset: int
+    tokens: tuple[Token, ...] = ()
+    """Its words, as they stand in the text."""
 
     def bind(self, values: Mapping[str, Value]) -> Statement:
         """The same statement with its values in place of `:name`. Raises ForebayError for one without."""
@@ -119,4 +121,6 @@ def _statement(chunk: list[Token], text: str, lines: Lines, mistakes: list[Mista
     mistakes += (lines.mistake(problem.offset, problem.message) for problem in problems)
     line, column = lines.place(start)
     marks = tuple(Placeholder(name.text, *lines.place(name.start - 1)) for name in names)
-    return Statement(found.kind, tree, line, column, found.reads, found.writes, marks, lines, start)
+    return Statement(
+        found.kind, tree, line, column, found.reads, found.writes, marks, lines, start, tuple(chunk)
+    )

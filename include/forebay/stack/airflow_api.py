@@ -10,6 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from forebay.errors import ForebayError
+from forebay.lake.rest import trust
 from forebay.stack.layout import Stack
 
 Json = dict[str, Any]
@@ -43,7 +44,7 @@ class AirflowApi:
     """Airflow's REST API v2 as one user. Use it in a `with` block."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=30, verify=trust(url), trust_env=False)
         self._credentials = {"username": user, "password": password}
         self.url = url
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from forebay.stack import trino
 from forebay.stack.layout import Stack
 
 
@@ -23,15 +24,27 @@ def connections(stack: Stack) -> list[dict[str, object]]:
             "lake_s3", "aws", "Object store of the lake (S3)",
             {"endpoint_url": stack.url("s3"), "region_name": region}, None, access, secret,
         ),
-        _connection(
-            "lake_sql", "duckdb", "SQL engine of the lake: DuckDB here, Trino in production",
-            {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2},
-        ),
+        _sql(stack),
         _connection(
             "lake_spark", "spark", "Spark of the lake: local here, Kubernetes in production",
             {"catalog": "lake_catalog", "driver_memory": "1g"}, "local[*]",
         ),
     ]  # fmt: skip
+
+
+def _sql(stack: Stack) -> dict[str, object]:
+    if "trino" not in stack.parts:
+        return _connection(
+            "lake_sql", "duckdb", "SQL engine of the lake: DuckDB here, Trino in production",
+            {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2},
+        )  # fmt: skip
+    # Trino itself fills these in, so that no secret is in its history of queries.
+    access, secret = (f"${{ENV:{name}}}" for name in trino.secrets(stack))
+    made = _connection(
+        "lake_sql", "trino", "SQL engine of the lake: Trino, as in production",
+        {"catalog": "lake_catalog", "access_key": access, "secret_key": secret}, "127.0.0.1", "forebay",
+    )  # fmt: skip
+    return {**made, "port": stack.ports["trino"]}
 
 
 def _connection(

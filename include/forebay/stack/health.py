@@ -12,7 +12,7 @@ import psutil
 
 from forebay.stack import supervisor
 from forebay.stack.layout import Stack
-from forebay.stack.services import AIRFLOW, SERVICES, services
+from forebay.stack.services import AIRFLOW, names, services
 
 _HEALTH_NAMES = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 
@@ -36,7 +36,7 @@ class ServiceStatus:
 def status(stack: Stack) -> list[ServiceStatus]:
     """Every service with its port, memory and health."""
     states = supervisor.processes(stack)
-    bad = unhealthy(stack) if states else dict.fromkeys(SERVICES, "not running")
+    bad = unhealthy(stack) if states else dict.fromkeys(names(stack), "not running")
     result = []
     for service in services(stack):
         process = states.get(service.name)
@@ -62,24 +62,22 @@ def status(stack: Stack) -> list[ServiceStatus]:
     return result
 
 
-def unhealthy(stack: Stack, names: Sequence[str] = SERVICES) -> dict[str, str]:
-    """The services among `names` that are not well, with the reason."""
+def unhealthy(stack: Stack, among: Sequence[str] | None = None) -> dict[str, str]:
+    """The services, all or those of `among`, that are not well, with the reason."""
     states = supervisor.processes(stack)
+    asked = names(stack) if among is None else among
     reasons: dict[str, str] = {}
-    for name in names:
+    for name in asked:
         process = states.get(name)
         if process is None or process.state != "RUNNING":
             reasons[name] = (process.detail or process.state.lower()) if process else "not running"
     with httpx.Client(timeout=5, trust_env=False) as client:
-        if "store" in names and "store" not in reasons and (reason := _store(client, stack)):
-            reasons["store"] = reason
-        if "postgres" in names and "postgres" not in reasons and (reason := _postgres(stack)):
-            reasons["postgres"] = reason
-        if "lens" in names and "lens" not in reasons and (reason := _lens(client, stack)):
-            reasons["lens"] = reason
-        asked = [name for name in AIRFLOW if name in names and name not in reasons]
-        if asked:
-            reasons.update(_airflow(client, stack, asked, states))
+        for name, ask in _ASKED.items():
+            if name in asked and name not in reasons and (reason := ask(client, stack)):
+                reasons[name] = reason
+        airflow = [name for name in AIRFLOW if name in asked and name not in reasons]
+        if airflow:
+            reasons.update(_airflow(client, stack, airflow, states))
     return reasons
 
 
@@ -114,7 +112,15 @@ def _lens(client: httpx.Client, stack: Stack) -> str | None:
         return f"does not answer yet ({type(error).__name__})"
 
 
-def _postgres(stack: Stack) -> str | None:
+def _trino(client: httpx.Client, stack: Stack) -> str | None:
+    try:
+        answer = client.get(f"{stack.url('trino')}/v1/info")
+        return "is still starting" if answer.is_error or answer.json().get("starting") else None
+    except (httpx.HTTPError, ValueError) as error:
+        return f"does not answer yet ({type(error).__name__})"
+
+
+def _postgres(_client: httpx.Client, stack: Stack) -> str | None:
     import psycopg2
 
     from forebay.stack.services import database_url
@@ -124,6 +130,9 @@ def _postgres(stack: Stack) -> str | None:
     except psycopg2.OperationalError as error:
         return str(error).strip().splitlines()[-1]
     return None
+
+
+_ASKED = {"store": _store, "postgres": _postgres, "lens": _lens, "trino": _trino}
 
 
 def _airflow(

@@ -11,6 +11,7 @@ import socket
 import stat
 import tempfile
 from base64 import urlsafe_b64encode
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,11 @@ import psutil
 
 from forebay.errors import ForebayError, suggestion
 
-PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181, "lens": 8182}
+PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181, "lens": 8182, "trino": 8083}
 """Ports a person meets, with their defaults; `forebay up --port NAME=N` moves one."""
+
+PARTS = ("trino",)
+"""What a stack has only when it was asked for: `forebay up --with NAME`; each has a port of its name."""
 
 INNER_PORTS = (
     "store-master", "store-master-grpc", "store-volume", "store-volume-grpc", "store-filer", "store-filer-grpc",
@@ -108,6 +112,24 @@ class Stack:
                 raise StackError(f"{path}: {name} is {port!r}, which is no port. {remedy}")
         return {name: port for name, port in ports.items() if isinstance(port, int)}
 
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Those of PARTS that this stack was asked for."""
+        path = self.state / "parts.json"
+        stored = _read_json(path, "Remove it, and name them again: forebay up --with NAME.")
+        return tuple(name for name in PARTS if stored.get(name))
+
+    def choose_parts(self, wanted: Collection[str], unwanted: Collection[str]) -> bool:
+        """Remembers which of PARTS the stack has; True when that is new."""
+        chosen = tuple(
+            name for name in PARTS if (name in self.parts or name in wanted) and name not in unwanted
+        )
+        if chosen == self.parts:
+            return False
+        write_private(self.state / "parts.json", json.dumps(dict.fromkeys(chosen, True)))
+        self.__dict__["parts"] = chosen
+        return True
+
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
 
@@ -132,23 +154,26 @@ class Stack:
                     "elsewhere: FOREBAY_STATE=/path forebay up."
                 ) from error
 
-    def choose_ports(self, moved: dict[str, int], *, free: bool) -> None:
+    def choose_ports(self, moved: dict[str, int], *, free: bool, only: Collection[str] | None = None) -> None:
         """Settles the ports for a start and remembers them.
 
-        `moved` overrides single ports by name; `free` replaces every taken one.
+        `moved` overrides single ports by name; `free` replaces every taken one. `only` names those that are to be
+        started where the others run already.
         Raises StackError naming each taken port, who holds it and how to move it.
         """
         unknown = sorted(set(moved) - set(PORTS))
         if unknown:
             raise StackError(f"unknown port name {unknown[0]!r}.{suggestion(unknown[0], PORTS)}")
         ports = {**self.ports, **moved}
-        chosen: set[int] = {ports[name] for name in PORTS}
-        if len(chosen) < len(PORTS):
+        needed = [name for name in PORTS if name not in PARTS or name in self.parts]
+        chosen: set[int] = {ports[name] for name in needed}
+        if len(chosen) < len(needed):
             raise StackError(
-                f"two services on one port: {', '.join(f'{n}={ports[n]}' for n in PORTS)}. "
+                f"two services on one port: {', '.join(f'{n}={ports[n]}' for n in needed)}. "
                 f"Move one: forebay up --port NAME={free_port(chosen)}."
             )
-        taken = [name for name in PORTS if not port_is_free(ports[name])]
+        asked = needed if only is None else [name for name in needed if name in only]
+        taken = [name for name in asked if not port_is_free(ports[name])]
         if taken and not free:
             lines = [f"port {ports[name]} ({name}) is in use by {port_holder(ports[name])}" for name in taken]
             example = f"--port {taken[0]}={free_port(chosen)}"
@@ -159,7 +184,7 @@ class Stack:
         for name in taken:
             ports[name] = free_port(chosen)
             chosen.add(ports[name])
-        for name in INNER_PORTS:
+        for name in INNER_PORTS if only is None else ():
             if not ports[name] or ports[name] in chosen or not port_is_free(ports[name]):
                 ports[name] = free_port(chosen)
             chosen.add(ports[name])

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from forebay.machine import jars, java
+from forebay.machine import jars, java, trino
 from forebay.stack import health, supervisor
 from forebay.stack.airflow_api import AirflowApi
 from forebay.stack.connections import connections
@@ -23,8 +23,8 @@ from forebay.stack.layout import Stack, StackError, write_private
 from forebay.stack.services import (
     AIRFLOW,
     FOUNDATION,
-    SERVICES,
     environment,
+    names,
     postgres_program,
     write_configuration,
 )
@@ -35,11 +35,17 @@ _FREE_DISK = 1 << 30
 
 
 def up(
-    stack: Stack, progress: Progress, *, ports: dict[str, int] | None = None, free_ports: bool = False
+    stack: Stack,
+    progress: Progress,
+    *,
+    ports: dict[str, int] | None = None,
+    free_ports: bool = False,
+    parts: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> bool:
     """Starts the stack, or what of it is not running; False when all of it was up already.
 
-    Returns when every service is healthy. Raises StackError with what is wrong and what to do.
+    `parts` are started too, from now on at each start, until they are named in `without`. Returns when every service is healthy. Raises StackError with what is wrong and what to do.
     """
     with _only_one(stack):
         _check_disk(stack)
@@ -47,9 +53,10 @@ def up(
             moved = {name: port for name, port in (ports or {}).items() if stack.ports.get(name) != port}
             if moved:
                 raise StackError("the stack is running; run `forebay down` before moving a port.")
+            changed = _change_parts(stack, progress, parts, without, ports or {}, free_ports)
             states = supervisor.processes(stack)
-            down = [name for name in SERVICES if name not in states or states[name].state != "RUNNING"]
-            if not down and not health.unhealthy(stack):
+            down = [name for name in names(stack) if name not in states or states[name].state != "RUNNING"]
+            if not changed and not down and not health.unhealthy(stack):
                 return False
             for name in down:
                 progress(f"starting {name}")
@@ -62,6 +69,8 @@ def up(
             java.require()
             jars.fetch(progress)
             stack.create()
+            stack.choose_parts(parts, without)
+            _fetch_parts(stack, progress)
             stack.choose_ports(ports or {}, free=free_ports)
             own_environment = environment(stack, os.environ)
             _initialise_database(stack, progress)
@@ -74,7 +83,7 @@ def up(
             progress("starting Airflow")
             for name in AIRFLOW:
                 supervisor.start_process(stack, name)
-        _wait(stack, SERVICES, 180)
+        _wait(stack, names(stack), 180)
         _make_connections(stack, progress)
         return True
 
@@ -98,22 +107,55 @@ def down(stack: Stack) -> bool:
         return was_up
 
 
-def restart(stack: Stack, names: tuple[str, ...], progress: Progress) -> None:
+def restart(stack: Stack, services: tuple[str, ...], progress: Progress) -> None:
     """Restarts some services, or all."""
-    unknown = [name for name in names if name not in SERVICES]
+    known = names(stack)
+    unknown = [name for name in services if name not in known]
     if unknown:
-        raise StackError(f"unknown service {unknown[0]!r}. Known: {', '.join(SERVICES)}.")
-    if not names:
+        raise StackError(f"unknown service {unknown[0]!r}. Known: {', '.join(known)}.")
+    if not services:
         down(stack)
         up(stack, progress)
         return
     if not supervisor.running(stack):
         raise StackError("the stack is not running. Start it: forebay up.")
-    for name in names:
+    for name in services:
         progress(f"restarting {name}")
         supervisor.stop_process(stack, name)
         supervisor.start_process(stack, name)
-    _wait(stack, names, 120)
+    _wait(stack, services, 120)
+
+
+def _change_parts(
+    stack: Stack,
+    progress: Progress,
+    parts: Collection[str],
+    without: Collection[str],
+    ports: dict[str, int],
+    free: bool,
+) -> bool:
+    """Starts and stops parts of a stack that runs; True when there was something to do."""
+    before = stack.parts
+    if not stack.choose_parts(parts, without):
+        return False
+    added = [name for name in stack.parts if name not in before]
+    _fetch_parts(stack, progress)
+    stack.choose_ports({name: port for name, port in ports.items() if name in added}, free=free, only=added)
+    write_configuration(stack, os.environ)
+    for name in before:
+        if name not in stack.parts:
+            progress(f"stopping {name}")
+            supervisor.remove_process(stack, name)
+    for name in added:
+        progress(f"starting {name}")
+        supervisor.add_process(stack, name)
+    return True
+
+
+def _fetch_parts(stack: Stack, progress: Progress) -> None:
+    if "trino" in stack.parts:
+        java.require_trino()
+        trino.fetch(progress)
 
 
 @contextlib.contextmanager

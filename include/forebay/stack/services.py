@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from forebay.stack import trino
 from forebay.stack.layout import Stack, StackError, write_private
 
 FOUNDATION = ("store", "postgres", "lens")
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
 SERVICES = (*FOUNDATION, *AIRFLOW)
-"""Names of the supervised processes, in the order in which they start."""
+"""Names of the supervised processes of every stack, in the order in which they start; `names` tells one's."""
 
 STATE_VARIABLE = "FOREBAY_MEMBER_OF"
 """Set for the processes of a stack and nobody else: what `down` finds leftovers by."""
@@ -50,6 +51,13 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = "TERM"
     start_with_supervisor: bool = False
+    directory: Path | None = None
+    """Where it runs; the repository's folder otherwise."""
+
+
+def names(stack: Stack) -> tuple[str, ...]:
+    """Names of a stack's processes, in the order in which they start."""
+    return (*FOUNDATION, *stack.parts, *AIRFLOW)
 
 
 def services(stack: Stack) -> list[Service]:
@@ -91,12 +99,20 @@ def services(stack: Stack) -> list[Service]:
             (sys.executable, "-m", "forebay.lens", "--catalog", stack.url("catalog"), "--port", str(ports["lens"])),
             port="lens", start_with_supervisor=True,
         ),
+        *([_trino(stack)] if "trino" in stack.parts else []),
         Service("api-server", (airflow, "api-server"), port="airflow"),
         # Logs are read from the disk: the servers for other machines would listen on every address.
         Service("scheduler", (airflow, "scheduler", "--skip-serve-logs")),
         Service("dag-processor", (airflow, "dag-processor")),
         Service("triggerer", (airflow, "triggerer", "--skip-serve-logs")),
     ]  # fmt: skip
+
+
+def _trino(stack: Stack) -> Service:
+    return Service(
+        "trino", trino.command(stack), port="trino", environment=trino.secrets(stack), start_with_supervisor=True,
+        directory=trino.folder(stack),
+    )  # fmt: skip
 
 
 def program(name: str) -> str:
@@ -186,6 +202,8 @@ def write_configuration(stack: Stack, inherited: Mapping[str, str]) -> None:
     secrets = stack.secrets
     write_private(stack.airflow_home / "airflow.cfg", _ini(airflow_configuration(stack)))
     write_private(stack.airflow_home / "passwords.json", json.dumps({"admin": secrets["admin_password"]}))
+    if "trino" in stack.parts:
+        trino.write(stack)
     write_private(stack.state / "supervisord.conf", _ini(_supervisor_configuration(stack, inherited)))
 
 
@@ -289,6 +307,7 @@ def _supervisor_configuration(stack: Stack, inherited: Mapping[str, str]) -> dic
             "stdout_logfile": str(stack.logs / f"{service.name}.log").replace("%", "%%"),
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": "2",
+            "directory": str(service.directory or ""),
             "environment": ",".join(f'{name}="{value}"' for name, value in service.environment.items()),
         }
     return configuration

@@ -78,6 +78,21 @@ def start_process(stack: Stack, name: str) -> None:
         server.supervisor.startProcess(name, False)
 
 
+def add_process(stack: Stack, name: str) -> None:
+    """Takes a process up that supervisord.conf has and the running supervisord does not know yet."""
+    with _server(stack) as server:
+        server.supervisor.reloadConfig()
+        with contextlib.suppress(xmlrpc.client.Fault):
+            server.supervisor.addProcessGroup(name)
+
+
+def remove_process(stack: Stack, name: str) -> None:
+    """Stops a process and forgets it."""
+    stop_process(stack, name)
+    with _server(stack) as server, contextlib.suppress(xmlrpc.client.Fault):
+        server.supervisor.removeProcessGroup(name)
+
+
 def stop_process(stack: Stack, name: str) -> None:
     """Stops one process and waits for its end; harmless where it does not run."""
     with _server(stack) as server, contextlib.suppress(xmlrpc.client.Fault):

@@ -1,0 +1,221 @@
+"""SQL on Trino: a SELECT into a table, statements as they are, or rows to look at."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from forebay.engines import trino_write
+from forebay.engines.background import Background, EngineError
+from forebay.engines.duckdb import Mode, changes, snapshots
+from forebay.engines.results import TableResult
+from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement, stale, text
+from forebay.engines.trino_client import Answer, Label, Server, TrinoClient, TrinoError
+from forebay.engines.trino_types import Signature, arrow_type, plain
+from forebay.lake.connection import CatalogConfig
+from forebay.lake.identity import TaskTry
+from forebay.lake.tables import TableDefinition
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from forebay.sqltext import Statement
+
+Result = TypeVar("Result")
+ATTEMPTS = 5
+SOURCE = "forebay/"
+"""What Trino is told as the source of a job's queries, before the job's full name."""
+
+MAX_ROWS = 1_000_000
+"""Most rows that `query` brings into this process."""
+
+_CONFLICTS = ("TRANSACTION_CONFLICT", "ICEBERG_COMMIT_ERROR", "SERVER_STARTING_UP")
+
+
+class Keeper(Protocol):
+    """Where the ids of queries are kept while they run."""
+
+    def __call__(self, query: str, info: str) -> None: ...
+
+
+class TrinoEngine:
+    """One task's Trino. Use it with `with`; `cancel` may be called from a signal handler at any time.
+
+    It makes a catalog in Trino that shows the lake as `config` does, and drops it at its end, unless `catalog` names one
+    that is there. SQL given to it names
+    tables as namespace.table (see forebay.sqltext).
+    """
+
+    def __init__(
+        self,
+        config: CatalogConfig,
+        server: Server,
+        *,
+        access_key: str = "",
+        secret_key: str = "",
+        catalog: str | None = None,
+        who: TaskTry | None = None,
+        on_query: Keeper = lambda query, info: None,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.config = config
+        self._catalog = catalog
+        self._properties = {} if catalog else catalog_properties(config, access_key, secret_key)
+        self._mine = RunCatalog.of(who or TaskTry("forebay.query", f"{time.time()}"))
+        self._log = log
+        label = _label(who)
+        self.client = TrinoClient(server, label, on_query, log)
+        self._made = False
+        self.background: Background[Any] = Background(self.client.cancel)
+
+    def __enter__(self) -> TrinoEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the catalog, and with it whatever might still run in it."""
+        if self._made:
+            self._made = False
+            # Whoever comes next drops it where Trino does not answer now.
+            with contextlib.suppress(EngineError):
+                self.client.run(f"DROP CATALOG {self._mine.name}", quiet=True)
+
+    def cancel(self) -> None:
+        """Stop what runs; the waiting call raises Cancelled. Nothing is committed after that."""
+        self.background.cancel()
+
+    @staticmethod
+    def dialect(statement: Statement) -> str:
+        """A statement as this engine takes it."""
+        from forebay.sqltext import to_trino
+
+        return to_trino(statement)
+
+    def end_earlier(self) -> list[str]:
+        """Drop the catalogs of this task's earlier tries, which ends their queries, and of tries long forgotten."""
+        names = [str(name) for (name,) in self.client.run("SHOW CATALOGS", quiet=True).rows]
+        dropped = stale(names, self._mine)
+        for name in dropped:
+            # Two tasks may sweep at once.
+            with contextlib.suppress(TrinoError):
+                self.client.run(f"DROP CATALOG {name}", quiet=True)
+                self._log(f"dropped Trino's catalog {name}, which an earlier try left")
+        return dropped
+
+    def end_query(self, query: str) -> bool:
+        """End a query by its id; False where it is over already."""
+        try:
+            said = f"CALL system.runtime.kill_query(query_id => {text(query)}, message => 'the task was started anew')"
+            self.client.run(said, quiet=True)
+        except TrinoError as error:
+            if error.name in ("NOT_FOUND", "INVALID_FUNCTION_ARGUMENT", "NOT_SUPPORTED"):
+                return False
+            raise
+        return True
+
+    @property
+    def catalog(self) -> str:
+        """The catalog's name, made at first use."""
+        if self._catalog is not None:
+            return self._catalog
+        if not self._made:
+            self.end_earlier()
+            self.client.run(create_statement(self._mine.name, self._properties), quiet=True)
+            self._made = True
+        return self._mine.name
+
+    def write(
+        self,
+        select: str,
+        definition: TableDefinition,
+        mode: Mode = "overwrite",
+        merge_key: Sequence[str] = (),
+    ) -> TableResult:
+        """Put a SELECT's rows into a table, created when missing.
+
+        A column the table lacks is added; one the SELECT lacks stays NULL (merge: keeps its value). append and merge
+        are one commit, the other modes two: the new rows come first, then the old ones go.
+        """
+        return self._run(lambda: trino_write.write(self, select, definition, mode, tuple(merge_key)))
+
+    def execute(self, statements: Sequence[str]) -> list[int | None]:
+        """Run statements in turn, each its own commit; the rows each changed, where Trino says so."""
+        return self._run(lambda: [self.statement(each).count for each in statements])
+
+    def script(
+        self, statements: Sequence[str], writes: Sequence[str]
+    ) -> tuple[list[int | None], list[TableResult]]:
+        """What `execute` gives, and what became of the tables it writes."""
+        started = time.monotonic()
+        before = snapshots(self.config, writes)
+        changed = self.execute(statements)
+        return changed, changes(self.config, before, "statements", started)
+
+    def query(self, select: str, limit: int | None = None) -> pa.Table:
+        """The rows of a SELECT as an Arrow table, at most `limit`; without one, more than MAX_ROWS are an error."""
+        import pyarrow as pa
+
+        answer = self._run(lambda: self.statement(select, MAX_ROWS if limit is None else limit))
+        if answer.more and limit is None:
+            raise EngineError(
+                f"The SELECT gives more than {MAX_ROWS:,} rows, too many to bring here. Aggregate it, or write it to a table."
+            )
+        types = [arrow_type(kind) for _, kind in answer.columns]
+        columns = [
+            pa.array([plain(row[number], kind) for row in answer.rows], types[number])
+            for number, (_, kind) in enumerate(answer.columns)
+        ]
+        return pa.Table.from_arrays(columns, names=[name for name, _ in answer.columns])
+
+    def columns(self, select: str) -> list[tuple[str, Signature]]:
+        """Names and Trino types of a SELECT's columns, without running it."""
+        return self.statement(f"SELECT * FROM (\n{select}\n) LIMIT 0", quiet=True).columns
+
+    def work(self, function: Callable[[], Result]) -> Result:
+        """Run a function of several steps, where `cancel` can stop it between them."""
+        return self._run(function)
+
+    def statement(self, sql: str, limit: int | None = None, *, quiet: bool = False) -> Answer:
+        """Run one statement, again where another writer came first: nothing of it was committed then."""
+        session = {f"{self.catalog}.merge_manifests_on_write": "false"}
+        for attempt in range(ATTEMPTS):
+            self.background.check()
+            try:
+                return self.client.run(sql, catalog=self.catalog, limit=limit, session=session, quiet=quiet)
+            except TrinoError as error:
+                if attempt == ATTEMPTS - 1 or error.name not in _CONFLICTS or "unknown" in str(error).lower():
+                    raise
+                time.sleep(0.2 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _run(self, work: Callable[[], Result]) -> Result:
+        result: Result = self.background.run(work)
+        return result
+
+
+def _label(who: TaskTry | None) -> Label:
+    if who is None:
+        return Label()
+    import json
+
+    info = json.dumps(
+        {
+            "workspace": who.workspace,
+            "job": who.job,
+            "run": who.run,
+            "task": who.task,
+            "try": who.number,
+            "user": who.user,
+        }
+    )
+    # Of a header's characters, and without the comma that parts tags.
+    tags = tuple(quote(tag, safe=":+@/ ") for tag in (who.workspace, who.job, who.run))
+    return Label(f"{SOURCE}{who.job}", tags, info)
