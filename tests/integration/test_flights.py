@@ -111,6 +111,15 @@ def test_the_next_job_starts_on_the_updated_table(published: Lab) -> None:
     assert len(months) == data.read("flights").groupby(["carrier", "month"]).ngroups
 
 
+def test_what_the_checks_found_is_on_the_tables_event(published: Lab) -> None:
+    assets = published.api.get("/assets", name_pattern="flights.daily_delays")["assets"]
+    number = next(each["id"] for each in assets if each["name"] == "flights.daily_delays")
+    events = published.api.get("/assets/events", asset_id=number, source_task_id="publish")["asset_events"]
+    assert [event["extra"]["checks"] for event in events] == [
+        {"failed": 0, "passed": 3, "quarantined": 0, "warned": 1}
+    ]
+
+
 def test_a_second_run_doubles_nothing(published: Lab) -> None:
     before = {
         name: len(table(published, name)) for name in ("flights.bronze_flights", "flights.daily_delays")
