@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ def measure(rounds: int) -> list[Row]:
         _project(root)
         with running(root) as stack:
             config = _catalog(stack)
-            rows = [*_added(config), _publish(config, rounds), _crowd(config)]
+            rows = [*_added(config), _publish(config, rounds), *_crowd(config)]
             return [*rows, _job(stack, config, rounds)]
 
 
@@ -83,7 +84,8 @@ def _added(config: CatalogConfig) -> list[Row]:
 
         commits: dict[str, list[float]] = {name: [] for name in addresses}
         for _ in range(COMMITS):
-            for name in addresses:
+            # What the catalog does after one commit is part of the next one's time.
+            for name in random.sample(list(addresses), len(addresses)):
                 send = commit(name)
                 began = time.perf_counter()
                 answer = send()
@@ -155,35 +157,43 @@ def _publish(config: CatalogConfig, rounds: int) -> Row:
     return (f"publish {TABLES} tables, p50", f"{p50:.0f} ms", "≤ 150 ms", p50 <= 150)
 
 
-def _crowd(config: CatalogConfig) -> Row:
-    """Runs that append to one table at the same time, each on its branch, and publish."""
+def _crowd(config: CatalogConfig) -> list[Row]:
+    """Runs that append to one table at the same time, each on its branch, and then publish, all at once."""
     with DuckDBEngine(config) as engine:
         engine.write("SELECT 0::BIGINT AS n", TableDefinition("bench.crowd"))
     rows = pa.table({"n": pa.array([1], pa.int64())})
 
-    def one(number: int) -> int:
+    def append(number: int) -> TaskTry:
         who = _who(f"crowd{number}", "bench.crowd")
         catalog = config.seen_by(who).pyiceberg()
         for _ in range(APPENDS):
             catalog.load_table("bench.crowd").append(rows)
+        return who
+
+    def make_main(who: TaskTry) -> None:
         with Rest(config) as rest:
             publish(rest, Run(who.job, who.run), ["bench.crowd"])
-        return APPENDS
 
-    began = time.perf_counter()
     with ThreadPoolExecutor(RUNS) as pool:
-        commits = sum(pool.map(one, range(RUNS)))
-    seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        runs = list(pool.map(append, range(RUNS)))
+        appended = time.perf_counter()
+        list(pool.map(make_main, runs))
+        published = time.perf_counter()
     with DuckDBEngine(config) as engine:
         held = engine.query("SELECT count(*) AS n FROM lake.bench.crowd").column("n")[0].as_py()
+    commits = RUNS * APPENDS
     assert held == commits + 1, f"{held} rows of {commits + 1}"
-    rate = commits / seconds
-    return (
-        f"{RUNS} runs append to one table",
-        f"{rate:.0f} commits/s, 0 errors",
-        "≥ 20/s",
-        rate >= 20,
-    )
+    rate = commits / (appended - began)
+    return [
+        (f"{RUNS} runs append to one table", f"{rate:.0f} commits/s, 0 errors", "≥ 20/s", rate >= 20),
+        (
+            f"{RUNS} runs of {APPENDS} commits each publish it at once",
+            f"{published - appended:.1f} s, 0 errors",
+            "(0 errors)",
+            True,
+        ),
+    ]
 
 
 def _project(root: Path) -> None:
