@@ -15,11 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from lake import Lake
 from pyiceberg.exceptions import NoSuchNamespaceError, OAuthError, RESTError
 from trino_server import TrinoServer, running_trino
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.rest import Rest
 from forebay.lake.tables import list_namespaces
 from forebay.machine import jars, java
 
@@ -196,3 +198,14 @@ def trino(
     """One Trino for all tests."""
     with running_trino(tmp_path_factory.mktemp("trino"), config, lens, free_ports(1)[0]) as server:
         yield server
+
+
+@pytest.fixture
+def rest(config: CatalogConfig) -> Iterator[Rest]:
+    with Rest(config) as made:
+        yield made
+
+
+@pytest.fixture
+def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
+    return Lake(config, lens, namespace)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_publish import Lake
+from lake import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake import sample as sampling
 from forebay.lake.built_on import Lake as Known
 from forebay.lake.built_on import plan
-from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.connection import LakeError
 from forebay.lake.diff import Files, Sides, files, shape_changes, sides
 from forebay.lake.history import every
 from forebay.lake.publish import publish
@@ -20,17 +19,6 @@ from forebay.lake.rest import Rest
 from forebay.lake.rollback import roll_back
 from forebay.lake.sample import Sample, sample
 from forebay.lake.tables import TableDefinition
-
-
-@pytest.fixture
-def rest(config: CatalogConfig) -> Iterator[Rest]:
-    with Rest(config) as made:
-        yield made
-
-
-@pytest.fixture
-def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
-    return Lake(config, lens, namespace)
 
 
 def write(lake: Lake, run: str, select: str, mode: Any = "append", *key: str, table: str = "t") -> None:

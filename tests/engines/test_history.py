@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from test_publish import Lake
+from lake import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.branch import Branch, ref
-from forebay.lake.connection import CatalogConfig
 from forebay.lake.history import blame, every, on_main, sweep
 from forebay.lake.lineage import Graph, document
 from forebay.lake.publish import discard, publish
 from forebay.lake.rest import Rest
 from forebay.lake.state import RunsOf, state
 from forebay.lake.tables import TableDefinition
-
-
-@pytest.fixture
-def rest(config: CatalogConfig) -> Iterator[Rest]:
-    with Rest(config) as made:
-        yield made
-
-
-@pytest.fixture
-def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
-    return Lake(config, lens, namespace)
 
 
 def derive(lake: Lake, run: str, source: str, target: str) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_publish import Lake
+from lake import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.again import refuse_doubling
 from forebay.lake.branch import REPLAY, ref, snapshots, stamp
-from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import Run, TaskTry
 from forebay.lake.publish import PublishConflict, publish
 from forebay.lake.rest import Rest
@@ -20,17 +18,6 @@ from forebay.lake.retry import AlreadyPublished
 from forebay.lake.tables import TableDefinition
 
 Rows = set[tuple[int, str]]
-
-
-@pytest.fixture
-def rest(config: CatalogConfig) -> Iterator[Rest]:
-    with Rest(config) as made:
-        yield made
-
-
-@pytest.fixture
-def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
-    return Lake(config, lens, namespace)
 
 
 def write(lake: Lake, who: TaskTry | None, *pairs: tuple[int, str], mode: Any = "overwrite_partitions",

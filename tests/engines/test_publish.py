@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
+from lake import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.branch import BRANCH_PROPERTY, Branch, ref
-from forebay.lake.connection import CatalogConfig, LakeError
-from forebay.lake.identity import Run, TaskTry
+from forebay.lake.connection import LakeError
+from forebay.lake.identity import Run
 from forebay.lake.publish import PublishConflict, discard, publish
 from forebay.lake.rest import Change, Rest
 from forebay.lake.retry import AlreadyPublished, put_back
 from forebay.lake.tables import TableDefinition
-
-
-@pytest.fixture
-def rest(config: CatalogConfig) -> Iterator[Rest]:
-    with Rest(config) as made:
-        yield made
-
-
-class Lake:
-    """Shorthand for what the tests do to one namespace."""
-
-    def __init__(self, config: CatalogConfig, lens: str, namespace: str) -> None:
-        self.config, self.lens, self.namespace = config, lens, namespace
-
-    def name(self, table: str) -> str:
-        return f"{self.namespace}.{table}"
-
-    def run(self, run: str) -> Run:
-        return Run(f"{self.namespace}.job", run)
-
-    def who(self, run: str, *tables: str, task: str = "write", number: int = 1) -> TaskTry:
-        names = tuple(map(self.name, tables))
-        return TaskTry(
-            job=f"{self.namespace}.job", run=run, task=task, number=number, writes=names, began=time.time()
-        )
-
-    def view(self, who: TaskTry) -> CatalogConfig:
-        return self.config.at(f"{self.lens}/run/{who.segment()}")
-
-    def write(self, who: TaskTry, table: str, values: str, mode: Any = "append") -> None:
-        with DuckDBEngine(self.view(who)) as engine:
-            engine.write(f"SELECT * FROM (VALUES {values}) AS t(n)", TableDefinition(self.name(table)), mode)
-
-    def directly(self, table: str, values: str, mode: Any = "append") -> None:
-        with DuckDBEngine(self.config) as engine:
-            engine.write(f"SELECT * FROM (VALUES {values}) AS t(n)", TableDefinition(self.name(table)), mode)
-
-    def rows(self, table: str, who: TaskTry | None = None) -> list[int]:
-        config = self.config.at(f"{self.lens}/published") if who is None else self.view(who)
-        with DuckDBEngine(config) as engine:
-            found = engine.query(f"SELECT n FROM lake.{self.name(table)} ORDER BY n")
-        numbers: list[int] = found.column("n").to_pylist()
-        return numbers
-
-
-@pytest.fixture
-def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
-    return Lake(config, lens, namespace)
 
 
 def test_all_tables_at_once_and_again(lake: Lake, rest: Rest) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lake import Lake
 from test_history import derive
-from test_publish import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.errors import ForebayError
 from forebay.lake.branch import ref, snapshots, stamp
-from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry, UnknownRun
 from forebay.lake.pins import TAG, keep_inputs
 from forebay.lake.publish import publish
@@ -24,17 +22,6 @@ from forebay.lake.rest import Change, Rest
 from forebay.lake.tables import TableDefinition
 from forebay.operators.rerun import CONF, moments, pins
 from forebay.operators.sql import SqlOperator
-
-
-@pytest.fixture
-def rest(config: CatalogConfig) -> Iterator[Rest]:
-    with Rest(config) as made:
-        yield made
-
-
-@pytest.fixture
-def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
-    return Lake(config, lens, namespace)
 
 
 def test_a_pinned_table_is_what_it_was(lake: Lake, rest: Rest) -> None:

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from lake import Lake
 from test_history import derive
-from test_publish import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake import rollback
 from forebay.lake.branch import Branch, Shape, ref
 from forebay.lake.built_on import Lake as Known
 from forebay.lake.built_on import Plan, plan
-from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.connection import LakeError
 from forebay.lake.history import blame, every
 from forebay.lake.publish import commit_all, publish
 from forebay.lake.rest import Rest
 from forebay.lake.rollback import BuiltOn, roll_back
 from forebay.lake.state import RunsOf
 from forebay.lake.tables import TableDefinition
-
-
-@pytest.fixture
-def rest(config: CatalogConfig) -> Iterator[Rest]:
-    with Rest(config) as made:
-        yield made
-
-
-@pytest.fixture
-def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
-    return Lake(config, lens, namespace)
 
 
 def known(lake: Lake, rest: Rest, *running: str) -> Known:

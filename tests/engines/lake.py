@@ -1,0 +1,48 @@
+"""Shorthand for tests of runs and their branches."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.connection import CatalogConfig
+from forebay.lake.identity import Run, TaskTry
+from forebay.lake.tables import TableDefinition
+
+
+class Lake:
+    """What the tests do to one namespace."""
+
+    def __init__(self, config: CatalogConfig, lens: str, namespace: str) -> None:
+        self.config, self.lens, self.namespace = config, lens, namespace
+
+    def name(self, table: str) -> str:
+        return f"{self.namespace}.{table}"
+
+    def run(self, run: str) -> Run:
+        return Run(f"{self.namespace}.job", run)
+
+    def who(self, run: str, *tables: str, task: str = "write", number: int = 1) -> TaskTry:
+        names = tuple(map(self.name, tables))
+        return TaskTry(
+            job=f"{self.namespace}.job", run=run, task=task, number=number, writes=names, began=time.time()
+        )
+
+    def view(self, who: TaskTry) -> CatalogConfig:
+        return self.config.at(f"{self.lens}/run/{who.segment()}")
+
+    def write(self, who: TaskTry, table: str, values: str, mode: Any = "append") -> None:
+        with DuckDBEngine(self.view(who)) as engine:
+            engine.write(f"SELECT * FROM (VALUES {values}) AS t(n)", TableDefinition(self.name(table)), mode)
+
+    def directly(self, table: str, values: str, mode: Any = "append") -> None:
+        with DuckDBEngine(self.config) as engine:
+            engine.write(f"SELECT * FROM (VALUES {values}) AS t(n)", TableDefinition(self.name(table)), mode)
+
+    def rows(self, table: str, who: TaskTry | None = None) -> list[int]:
+        config = self.config.at(f"{self.lens}/published") if who is None else self.view(who)
+        with DuckDBEngine(config) as engine:
+            found = engine.query(f"SELECT n FROM lake.{self.name(table)} ORDER BY n")
+        numbers: list[int] = found.column("n").to_pylist()
+        return numbers
