@@ -6,11 +6,14 @@ import gc
 import multiprocessing
 import os
 import pickle
+from collections import Counter
+from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 from airflow.executors.local_executor import LocalExecutor
+from airflow.models.taskinstancekey import TaskInstanceKey
 
 # What a sql or ingest task would import: 1 s of each task's time, paid once by the scheduler instead.
 _MODULES = (
@@ -64,6 +67,27 @@ class _Work(SimpleQueue[Any]):
 
 class WarmLocalExecutor(LocalExecutor):
     """Runs tasks on this machine; their processes share the libraries in memory and start at once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._given: Counter[TaskInstanceKey] = Counter()
+
+    def _process_workloads(self, workload_list: Sequence[Any]) -> None:
+        self._given.update(each.key for each in workload_list if isinstance(each.key, TaskInstanceKey))
+        super()._process_workloads(workload_list)  # type: ignore[no-untyped-call]
+
+    def _read_results(self) -> None:
+        # A task that waits for an answer or a trigger ends its process, and goes on in another one under the same
+        # key. Airflow fails it when it hears of the first one's end after it has given out the second (its issues
+        # 67287 and 72716), so an end counts only when nothing of that key is left with the workers.
+        while not self.result_queue.empty():
+            key, state, _ = self.result_queue.get()
+            if isinstance(key, TaskInstanceKey):
+                self._given[key] -= 1
+                if self._given[key] > 0:
+                    continue
+                del self._given[key]
+            self.change_state(key, state)
 
     def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
         # Called by `start` before the first of them.

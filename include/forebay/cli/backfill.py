@@ -43,7 +43,8 @@ class _Told:
     backfills: list[int] = field(default_factory=list)
 
     def of(self, state: str) -> list[str]:
-        return [str(each["run_id"]) for each in self.runs if each["state"] == state]
+        """The runs in that state, oldest interval first (they end in any order)."""
+        return sorted(str(each["run_id"]) for each in self.runs if each["state"] == state)
 
 
 @click.command("backfill")

@@ -1,0 +1,59 @@
+"""What the executor tells the scheduler of a task that pauses and goes on in another process."""
+
+from __future__ import annotations
+
+from multiprocessing import SimpleQueue, Value
+from types import SimpleNamespace
+
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.utils.state import TaskInstanceState
+
+from forebay.executor import WarmLocalExecutor
+
+KEY = TaskInstanceKey("lab.approved", "approve", "manual", 1)
+
+
+class Taken:
+    """A queue whose workers are quick: it is always empty."""
+
+    def put(self, work: object) -> None:
+        pass
+
+    def empty(self) -> bool:
+        return True
+
+
+def executor() -> WarmLocalExecutor:
+    made = WarmLocalExecutor(parallelism=2)
+    made.activity_queue, made.result_queue, made.workers = Taken(), SimpleQueue(), {}  # type: ignore[assignment]
+    made._unread_messages = Value("i", 0)
+    return made
+
+
+def give(to: WarmLocalExecutor) -> None:
+    work = SimpleNamespace(key=KEY)
+    to.queued_tasks[KEY] = work  # type: ignore[assignment]
+    to._process_workloads([work])
+
+
+def end(of: WarmLocalExecutor, state: TaskInstanceState) -> None:
+    of.result_queue.put((KEY, state, None))
+    of._read_results()
+
+
+def test_the_end_of_a_paused_task_says_nothing_once_it_was_given_out_again() -> None:
+    tried = executor()
+    give(tried)
+    give(tried)
+    end(tried, TaskInstanceState.SUCCESS)
+    assert not tried.event_buffer
+    end(tried, TaskInstanceState.FAILED)
+    assert tried.event_buffer == {KEY: (TaskInstanceState.FAILED, None)}
+
+
+def test_each_end_counts_when_it_is_heard_before_the_next_start() -> None:
+    tried = executor()
+    for state in (TaskInstanceState.SUCCESS, TaskInstanceState.FAILED):
+        give(tried)
+        end(tried, state)
+        assert tried.event_buffer.pop(KEY) == (state, None)
