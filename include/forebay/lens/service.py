@@ -7,8 +7,6 @@ is TaskTry.segment(). The caller's credential goes to the catalog with each requ
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -19,15 +17,16 @@ from urllib.parse import unquote
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from forebay.lake.branch import MAIN, Branch, Json, ref, show
 from forebay.lake.identity import TaskTry, UnknownRun
 from forebay.lake.pins import SnapshotGone, shown_to
 from forebay.lake.rest import trust
-from forebay.lens import telemetry
-from forebay.lens.commit import Asked, Refused, created, forbidden, may_write, rewrite
+from forebay.lens import answers, telemetry
+from forebay.lens.commit import Asked, Refused, created, forbidden, may_write
+from forebay.lens.commits import Commits, identified
 from forebay.lens.memory import Memory
 
 _TABLE = re.compile(
@@ -39,22 +38,6 @@ _TRANSACTION = re.compile(r"v1/(?:(?P<prefix>.+?)/)?transactions/commit")
 _CONFIG = "v1/config"
 _TOKENS = "v1/oauth/tokens"
 
-# Hop-by-hop (RFC 9110 §7.6.1), and what is computed anew for a document that was rewritten.
-_HOP = {
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "host",
-    "content-length",
-}
-_REWRITTEN = _HOP | {"content-encoding", "etag", "if-none-match", "accept-encoding", "date", "server"}
-_RACE = re.compile(r"sequence number", re.IGNORECASE)
-RACES = 20
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 
 
@@ -64,6 +47,7 @@ class Lens:
     def __init__(self, catalog: str) -> None:
         self.catalog = catalog.rstrip("/")
         self.memory = Memory()
+        self.commits = Commits(self.memory, self._send)
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
         # No proxy from the environment: the catalog's address is the whole truth.
         self._client = httpx.AsyncClient(
@@ -86,8 +70,8 @@ class Lens:
         request.state.table = _name(found)
         document, answer = await self._load(request, rest)
         if document is None:
-            return _as_is(answer)
-        return JSONResponse({**document, "metadata": show(document["metadata"], "")})
+            return answers.as_is(answer)
+        return answers.json({**document, "metadata": show(document["metadata"], "")})
 
     async def run(self, request: Request) -> Response:
         """The catalog as one run sees it."""
@@ -111,7 +95,7 @@ class Lens:
             if method == "POST":
                 return await self._create(request, who, rest, unquote(found["namespace"]))
         elif _TRANSACTION.fullmatch(rest):
-            return await self._transaction(request, who, rest)
+            return await self.commits.transaction(request, who, rest)
         elif rest == _CONFIG:
             return await self._config(request, rest)
         elif method not in ("GET", "HEAD") and rest != _TOKENS and not _is_new_namespace(method, rest):
@@ -133,95 +117,29 @@ class Lens:
             well, detail = False, type(error).__name__
         milliseconds = round(1000 * (time.monotonic() - began), 1)
         body = {"status": "ok" if well else "catalog down", "catalog": detail, "catalog_ms": milliseconds}
-        return JSONResponse(body, 200 if well else 503)
+        return answers.json(body, 200 if well else 503)
 
     async def _table(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
         match request.method:
             case "GET":
                 document, answer = await self._load(request, rest)
                 if document is None:
-                    return _as_is(answer)
+                    return answers.as_is(answer)
                 self.memory.table(table, document["metadata"])
                 try:
                     shown = {**document, "metadata": shown_to(document["metadata"], who, table)}
                 except SnapshotGone as error:
                     raise forbidden(str(error)) from None
                 self.memory.reads(who, table, ref(shown["metadata"], MAIN))
-                return JSONResponse(shown)
+                return answers.json(shown)
             case "POST":
-                return await self._commit(request, who, rest, table)
+                return await self.commits.one(request, who, rest, table)
             case "DELETE":
                 return await self._drop(request, who, rest, table)
         raise Refused(405, "BadRequestException", f"{request.method} is not for tables")
 
-    async def _commit(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
-        commit = await _body(request)
-        async with self.memory.lock(table):
-            for attempt in range(RACES):
-                asked = await self._asked(request, who, rest, table, commit)
-                answer = await self._send(request, "POST", rest, json=asked)
-                if not answer.is_error:
-                    break
-                self.memory.forget(table)
-                if _creates(commit) or not _lost_race(answer):
-                    return _failed(answer)
-                # Somebody else moved the table. Looking again tells whether the commit still holds; if not, the
-                # client hears of it by the conflict that is raised then.
-                await asyncio.sleep(0.005 * attempt)
-            else:
-                return _failed(answer)
-        document = answer.json()
-        self.memory.table(table, document["metadata"])
-        return JSONResponse({**document, "metadata": show(document["metadata"], who.branch)})
-
-    async def _transaction(self, request: Request, who: TaskTry, rest: str) -> Response:
-        given = {_identified(change): change for change in (await _body(request)).get("table-changes") or ()}
-        request.state.table = ",".join(given)
-        start = rest.removesuffix("transactions/commit")
-        async with AsyncExitStack() as locks:
-            for table in sorted(given):
-                await locks.enter_async_context(self.memory.lock(table))
-            for attempt in range(RACES):
-                changes = [
-                    await self._asked(request, who, f"{start}{_path(table)}", table, change)
-                    for table, change in given.items()
-                ]
-                answer = await self._send(request, "POST", rest, json={"table-changes": changes})
-                for table in given:
-                    self.memory.forget(table)
-                if any(map(_creates, given.values())) or not _lost_race(answer):
-                    break
-                await asyncio.sleep(0.005 * attempt)
-        return _failed(answer) if answer.is_error else _as_is(answer)
-
-    async def _asked(self, request: Request, who: TaskTry, rest: str, table: str, commit: Json) -> Json:
-        """The commit as it goes to the catalog."""
-        self.memory.fence(who)
-        metadata = None
-        if not _creates(commit):
-            metadata = self.memory.known(table)
-            if metadata is None:
-                document, answer = await self._load(request, rest)
-                if document is None:
-                    raise Refused(answer.status_code, _kind(answer), _message(answer))
-                metadata = document["metadata"]
-        seen = self.memory.of(who)
-        inputs = {name: number for name, number in seen.shown.items() if name not in who.writes}
-        return rewrite(
-            commit,
-            Asked(
-                who,
-                table,
-                metadata,
-                inputs=inputs,
-                complete=self.memory.complete(who),
-                scanned=table in seen.scanned,
-                first_seen=seen.first.get(table),
-            ),
-        )
-
     async def _create(self, request: Request, who: TaskTry, rest: str, namespace: str) -> Response:
-        body = await _body(request)
+        body = await answers.body(request)
         request.state.table = table = f"{namespace.replace(chr(31), '.')}.{body.get('name')}"
         self.memory.fence(who)
         may_write(Asked(who, table, None))
@@ -231,16 +149,16 @@ class Lens:
         async with self.memory.lock(table):
             answer = await self._send(request, "POST", rest, json=body)
         if answer.is_error:
-            return _failed(answer)
-        document = answer.json()
-        return JSONResponse({**document, "metadata": show(document["metadata"], who.branch)})
+            return answers.failed(answer)
+        document = answers.document(answer)
+        return answers.json({**document, "metadata": show(document["metadata"], who.branch)})
 
     async def _drop(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
         self.memory.fence(who)
         may_write(Asked(who, table, None))
         document, answer = await self._load(request, rest)
         if document is None:
-            return _as_is(answer)
+            return answers.as_is(answer)
         branches = Branch.all(document["metadata"])
         mine = [each for each in branches if each.name == who.branch and each.created_by]
         if not mine or len(branches) > 1 or ref(document["metadata"], MAIN) is not None:
@@ -253,7 +171,7 @@ class Lens:
 
     async def _metrics(self, request: Request, who: TaskTry) -> Response:
         """Iceberg's clients tell what they scanned and committed."""
-        body = await _body(request)
+        body = await answers.body(request)
         if body.get("report-type") == "scan-report":
             self.memory.of(who).scanned.add(request.state.table)
         return Response(status_code=204)
@@ -261,25 +179,25 @@ class Lens:
     async def _config(self, request: Request, rest: str) -> Response:
         answer = await self._send(request, "GET", rest)
         if answer.is_error:
-            return _as_is(answer)
-        document = answer.json()
+            return answers.as_is(answer)
+        document = answers.document(answer)
         for part in ("defaults", "overrides"):
             # The catalog's own address would lead its clients past the lens.
             (document.get(part) or {}).pop("uri", None)
         if document.get("endpoints"):
             document["endpoints"] = [each for each in document["endpoints"] if "/plan" not in each]
-        return JSONResponse(document)
+        return answers.json(document)
 
     async def _load(self, request: Request, rest: str) -> tuple[Json | None, httpx.Response]:
         """A table's whole document from the catalog; None when the catalog refused."""
         answer = await self._send(request, "GET", rest)
-        return (None if answer.is_error else answer.json()), answer
+        return (None if answer.is_error else answers.document(answer)), answer
 
     async def _send(self, request: Request, method: str, rest: str, **what: Any) -> httpx.Response:
         headers = {
             name: value
             for name, value in request.headers.items()
-            if name not in _REWRITTEN and name != "content-type"
+            if name not in answers.REWRITTEN and name != "content-type"
         }
         # `snapshots=refs` would leave out what a branch is made of.
         params: list[tuple[str, str | int | float | bool | None]] = [
@@ -292,7 +210,9 @@ class Lens:
 
     async def _pass(self, request: Request, rest: str) -> Response:
         """Hands a request on and streams the answer back."""
-        headers = [(name, value) for name, value in request.headers.raw if name.decode().lower() not in _HOP]
+        headers = [
+            (name, value) for name, value in request.headers.raw if name.decode().lower() not in answers.HOP
+        ]
         query = f"?{request.url.query}" if request.url.query else ""
         body = await request.body()
         asked = self._client.build_request(
@@ -303,11 +223,11 @@ class Lens:
                 await locks.enter_async_context(self.memory.lock(name))
             with telemetry.upstream(request):
                 answer = await self._client.send(asked, stream=True)
-        kept = {name: value for name, value in answer.headers.items() if name not in _HOP}
+        kept = {name: value for name, value in answer.headers.items() if name not in answers.HOP}
         if answer.is_error and request.method == "POST":
             await answer.aread()
             await answer.aclose()
-            return _failed(answer)
+            return answers.failed(answer)
 
         async def chunks() -> AsyncIterator[bytes]:
             try:
@@ -353,16 +273,6 @@ def application(catalog: str) -> Starlette:
     return app
 
 
-async def _body(request: Request) -> Json:
-    try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(400, "BadRequestException", "the request's body is not a JSON object")
-    return body
-
-
 def _rest(request: Request) -> str:
     """What of the address is the catalog's, as the client wrote it: decoded, `%1F` and `%2F` in a name would be lost."""
     raw: bytes = request.scope["raw_path"]
@@ -378,9 +288,11 @@ async def _written(request: Request, rest: str) -> set[str]:
     if found := _TABLE.fullmatch(rest):
         return set() if found["tail"] else {_name(found)}
     if found := _TABLES.fullmatch(rest):
-        return {f"{unquote(found['namespace']).replace(chr(31), '.')}.{(await _body(request)).get('name')}"}
+        return {
+            f"{unquote(found['namespace']).replace(chr(31), '.')}.{(await answers.body(request)).get('name')}"
+        }
     if _TRANSACTION.fullmatch(rest):
-        return {_identified(change) for change in (await _body(request)).get("table-changes") or ()}
+        return {identified(change) for change in (await answers.body(request)).get("table-changes") or ()}
     return {""} if _NAMESPACES.fullmatch(rest) else set()
 
 
@@ -388,75 +300,29 @@ def _name(found: re.Match[str]) -> str:
     return f"{unquote(found['namespace']).replace(chr(31), '.')}.{unquote(found['table'])}"
 
 
-def _identified(change: Json) -> str:
-    return ".".join([*change["identifier"]["namespace"], change["identifier"]["name"]])
-
-
-def _path(table: str) -> str:
-    *namespace, name = table.split(".")
-    return f"namespaces/{'%1F'.join(namespace)}/tables/{name}"
-
-
-def _creates(commit: Json) -> bool:
-    return any(each.get("type") == "assert-create" for each in commit.get("requirements") or ())
-
-
-def _lost_race(answer: httpx.Response) -> bool:
-    """Whether the catalog refused a commit because somebody else's came first; SeaweedFS says so with a 400 as well."""
-    return answer.status_code == 409 or (answer.status_code == 400 and _RACE.search(answer.text) is not None)
-
-
 def _is_new_namespace(method: str, rest: str) -> bool:
     return method == "POST" and _NAMESPACES.fullmatch(rest) is not None
 
 
-def _error(status: int, kind: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
-
-
-def _as_is(answer: httpx.Response) -> Response:
-    headers = {name: value for name, value in answer.headers.items() if name not in _REWRITTEN}
-    return Response(answer.content, answer.status_code, headers)
-
-
-def _failed(answer: httpx.Response) -> Response:
-    """An error of the catalog; a lost race is always the conflict that clients repeat."""
-    if answer.status_code == 400 and _lost_race(answer):
-        return _error(409, "CommitFailedException", _message(answer))
-    return _as_is(answer)
-
-
-def _message(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:1000]
-
-
-def _kind(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"]["type"])
-    except (ValueError, KeyError, TypeError):
-        return "RESTException"
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return _error(error.status, error.kind, f"{error}.")
+    return answers.error(error.status, error.kind, f"{error}.")
 
 
 async def _not_found(request: Request, _: Exception) -> Response:
     message = f"the lens has no {request.url.path}. Use /main, or the address in the task's log."
-    return _error(404, "NotFoundException", message)
+    return answers.error(404, "NotFoundException", message)
 
 
 async def _no_catalog(_: Request, error: Exception) -> Response:
     # Nothing was sent, so a client may repeat a commit.
-    return _error(
+    return answers.error(
         503, "ServiceUnavailableException", f"the catalog does not answer ({type(error).__name__})."
     )
 
 
 async def _catalog_failed(_: Request, error: Exception) -> Response:
     # The catalog may have done it: clients treat 502 as a commit in an unknown state.
-    return _error(502, "BadGatewayException", f"the catalog broke off its answer ({type(error).__name__}).")
+    return answers.error(
+        502, "BadGatewayException", f"the catalog broke off its answer ({type(error).__name__})."
+    )

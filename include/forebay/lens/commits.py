@@ -1,0 +1,232 @@
+"""Commits of runs on their way to the catalog: one after the other for each table, those that wait in one request.
+
+A catalog takes 30 to 80 ms for a commit, whatever is in it, and does one at a time for a table. Runs that append to
+one table write different branches, so what has come in meanwhile goes together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+
+from forebay.lake.branch import Json, show
+from forebay.lake.identity import TaskTry
+from forebay.lens import answers
+from forebay.lens.commit import Asked, Refused, rewrite
+from forebay.lens.memory import Memory
+
+RACES = 20
+MOST_TOGETHER = 16
+_TOGETHER = frozenset(("add-snapshot", "set-snapshot-ref"))
+"""What commits may hold that go together: nothing that counts up ids of columns or partitionings."""
+
+Send = Callable[..., Awaitable[httpx.Response]]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """One client's commit to a table."""
+
+    request: Request
+    who: TaskTry
+    rest: str
+    table: str
+    commit: Json
+    answer: asyncio.Future[Response]
+
+    @property
+    def alone(self) -> bool:
+        return _creates(self.commit) or any(
+            update.get("action") not in _TOGETHER for update in self.commit.get("updates") or ()
+        )
+
+    def goes_with(self, first: _Waiting) -> bool:
+        """Whether both can be one request: under the same credential, and on branches of their own."""
+        return (
+            not self.alone
+            and self.who.branch != first.who.branch
+            and self.request.headers.get("authorization") == first.request.headers.get("authorization")
+        )
+
+
+class Commits:
+    """What is on its way. `send(request, method, path, **what)` asks the catalog on behalf of a request."""
+
+    def __init__(self, memory: Memory, send: Send) -> None:
+        self.memory, self._send = memory, send
+        self._waiting: defaultdict[str, list[_Waiting]] = defaultdict(list)
+
+    async def one(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
+        """A client's commit to one table."""
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        mine = _Waiting(request, who, rest, table, await answers.body(request), answer)
+        queue = self._waiting[table]
+        queue.append(mine)
+        try:
+            async with self.memory.lock(table):
+                if not answer.done():
+                    await self._together(self._batch(mine, queue))
+        finally:
+            if mine in queue:
+                queue.remove(mine)
+            if not queue:
+                self._waiting.pop(table, None)
+        return await answer
+
+    async def transaction(self, request: Request, who: TaskTry, rest: str) -> Response:
+        """A client's commit to several tables."""
+        changes = (await answers.body(request)).get("table-changes") or ()
+        given = {identified(change): change for change in changes}
+        request.state.table = ",".join(given)
+        start = rest.removesuffix("transactions/commit")
+        async with AsyncExitStack() as locks:
+            for table in sorted(given):
+                await locks.enter_async_context(self.memory.lock(table))
+            for attempt in range(RACES):
+                asked = [
+                    await self._asked(request, who, f"{start}{_path(table)}", table, change)
+                    for table, change in given.items()
+                ]
+                answer = await self._send(request, "POST", rest, json={"table-changes": asked})
+                for table in given:
+                    self.memory.forget(table)
+                if any(map(_creates, given.values())) or not answers.lost_race(answer):
+                    break
+                await asyncio.sleep(0.005 * attempt)
+        return answers.failed(answer) if answer.is_error else answers.as_is(answer)
+
+    def _batch(self, first: _Waiting, queue: list[_Waiting]) -> list[_Waiting]:
+        """This commit and those that can go with it."""
+        batch = [first]
+        metadata = self.memory.known(first.table)
+        # Snapshots of version 3 count rows on from each other.
+        if not first.alone and metadata is not None and metadata.get("format-version") == 2:
+            for each in queue:
+                if len(batch) == MOST_TOGETHER:
+                    break
+                if not each.answer.done() and all(each.goes_with(other) for other in batch):
+                    batch.append(each)
+        return batch
+
+    async def _together(self, batch: list[_Waiting]) -> None:
+        """Answers all of them."""
+        try:
+            if len(batch) == 1 or not await self._merged(batch):
+                for each in batch:
+                    if not each.answer.done():
+                        await self._alone(each)
+        except BaseException as error:
+            # Whatever broke it off, none of them knows more than the other.
+            stopped = Refused(503, "CommitStateUnknownException", "the lens was stopped during the commit")
+            for each in batch[1:]:
+                if not each.answer.done():
+                    each.answer.set_exception(error if isinstance(error, Exception) else stopped)
+            raise
+
+    async def _alone(self, one: _Waiting) -> None:
+        for attempt in range(RACES):
+            try:
+                asked = await self._asked(one.request, one.who, one.rest, one.table, one.commit)
+            except Refused as error:
+                one.answer.set_exception(error)
+                return
+            answer = await self._send(one.request, "POST", one.rest, json=asked)
+            if not answer.is_error:
+                self._done([one], answer)
+                return
+            self.memory.forget(one.table)
+            if _creates(one.commit) or not answers.lost_race(answer):
+                break
+            # Somebody else moved the table. Looking again tells whether the commit still holds; if not, the
+            # client hears of it by the conflict that is raised then.
+            await asyncio.sleep(0.005 * attempt)
+        one.answer.set_result(answers.failed(answer))
+
+    async def _merged(self, batch: list[_Waiting]) -> bool:
+        """Sends them as one commit; False when they have to go one by one after all."""
+        first, sent = batch[0], []
+        merged: dict[str, list[Any]] = {"requirements": [], "updates": []}
+        last = 0
+        for each in batch:
+            try:
+                asked = await self._asked(each.request, each.who, each.rest, each.table, each.commit, last)
+            except Refused as error:
+                each.answer.set_exception(error)
+                continue
+            sent.append(each)
+            merged["requirements"] += [r for r in asked["requirements"] if r not in merged["requirements"]]
+            merged["updates"] += asked["updates"]
+            numbers = [
+                u["snapshot"]["sequence-number"] for u in asked["updates"] if u["action"] == "add-snapshot"
+            ]
+            last = max([last, *numbers])
+        if not sent:
+            return True
+        base = {key: value for key, value in first.commit.items() if key not in merged}
+        answer = await self._send(first.request, "POST", first.rest, json={**base, **merged})
+        for each in sent:
+            each.request.state.upstream = first.request.state.upstream
+        if answer.is_error:
+            self.memory.forget(first.table)
+            return False
+        self._done(sent, answer)
+        return True
+
+    def _done(self, sent: list[_Waiting], answer: httpx.Response) -> None:
+        document = answers.document(answer)
+        self.memory.table(sent[0].table, document["metadata"])
+        for each in sent:
+            shown = {**document, "metadata": show(document["metadata"], each.who.branch)}
+            each.answer.set_result(answers.json(shown))
+
+    async def _asked(
+        self, request: Request, who: TaskTry, rest: str, table: str, commit: Json, last: int = 0
+    ) -> Json:
+        """The commit as it goes to the catalog, numbered after `last`. Raises Refused."""
+        self.memory.fence(who)
+        metadata = None
+        if not _creates(commit):
+            metadata = self.memory.known(table)
+            if metadata is None:
+                answer = await self._send(request, "GET", rest)
+                if answer.is_error:
+                    raise Refused(answer.status_code, answers.kind(answer), answers.message(answer))
+                metadata = answers.document(answer)["metadata"]
+            if last:
+                metadata = {**metadata, "last-sequence-number": max(last, metadata["last-sequence-number"])}
+        seen = self.memory.of(who)
+        inputs = {name: number for name, number in seen.shown.items() if name not in who.writes}
+        return rewrite(
+            commit,
+            Asked(
+                who,
+                table,
+                metadata,
+                inputs=inputs,
+                complete=self.memory.complete(who),
+                scanned=table in seen.scanned,
+                first_seen=seen.first.get(table),
+            ),
+        )
+
+
+def identified(change: Json) -> str:
+    """The table that a change of a transaction names."""
+    return ".".join([*change["identifier"]["namespace"], change["identifier"]["name"]])
+
+
+def _path(table: str) -> str:
+    *namespace, name = table.split(".")
+    return f"namespaces/{'%1F'.join(namespace)}/tables/{name}"
+
+
+def _creates(commit: Json) -> bool:
+    return any(each.get("type") == "assert-create" for each in commit.get("requirements") or ())
