@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import secrets
+import ssl
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,60 +58,95 @@ class Cluster:
 
     def may(self, account: str, verb: str, resource: str, namespace: str) -> bool:
         """Whether a service account (`namespace:name`) may do it there."""
-        asked = ("auth", "can-i", verb, resource, "-n", namespace, "--as", f"system:serviceaccount:{account}")
+        name, _, part = resource.partition("/")
+        asked = ["auth", "can-i", verb, name, "-n", namespace, "--as", f"system:serviceaccount:{account}"]
+        if part:
+            asked.append(f"--subresource={part}")
         answer = self.kubectl(*asked, check=False).stdout.strip()
         assert answer in ("yes", "no"), answer
         return answer == "yes"
 
 
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[Cluster]:
-    """Starts etcd, the API server and the controllers, and stops them at the end."""
-    bin_ = programs.kubernetes()
-    peer, client, api = free_port(set()), free_port(set()), free_port(set())
-    token = secrets.token_hex(16)
-    cluster = Cluster(folder, f"https://127.0.0.1:{api}", token)
-    _write_secrets(folder, token)
-    processes: list[subprocess.Popen[bytes]] = []
+@dataclass(frozen=True)
+class Where:
+    """In which network a control plane runs, and what is said to its parts besides."""
 
-    def start(name: str, *arguments: str) -> None:
-        with (folder / f"{name}.log").open("wb") as log:
-            processes.append(
-                subprocess.Popen([str(bin_ / name), *arguments], stdout=log, stderr=log, cwd=folder)
+    enter: list[str] = field(default_factory=list)
+    address: str = "127.0.0.1"
+    api: list[str] = field(default_factory=list)
+    controllers: list[str] = field(default_factory=list)
+
+
+class Parts:
+    """Programs that run until `stop`, each with a log in the folder."""
+
+    def __init__(self, folder: Path, enter: list[str], environment: dict[str, str] | None = None) -> None:
+        self._folder, self._enter, self._environment = folder, enter, environment
+        self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, name: str, *arguments: str, program: str = "", **environment: str) -> None:
+        """One of Kubernetes' own programs, or one by its path."""
+        own = programs.kubernetes() / name
+        command = [*self._enter, program or (str(own) if own.exists() else name), *arguments]
+        around = {**(self._environment or os.environ), **environment}
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._processes.append(
+                (name, subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder, env=around))
             )
 
-    try:
-        start(
-            "etcd", f"--data-dir={folder / 'etcd'}", f"--listen-peer-urls=http://127.0.0.1:{peer}",
-            f"--listen-client-urls=http://127.0.0.1:{client}", f"--advertise-client-urls=http://127.0.0.1:{client}",
-            f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
-            f"--initial-cluster=default=http://127.0.0.1:{peer}", "--unsafe-no-fsync",
-        )  # fmt: skip
-        start(
-            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{client}", f"--secure-port={api}",
-            "--bind-address=127.0.0.1", f"--cert-dir={folder / 'certificates'}", "--authorization-mode=RBAC",
-            f"--token-auth-file={folder / 'tokens.csv'}", "--service-cluster-ip-range=10.96.0.0/16",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-signing-key-file={folder / 'accounts.key'}",
-            f"--service-account-key-file={folder / 'accounts.key'}", "--profiling=false",
-        )  # fmt: skip
-        _wait(cluster, processes, "/readyz")
-        _write_kubeconfig(cluster)
-        start(
-            "kube-controller-manager", f"--kubeconfig={cluster.kubeconfig}", "--leader-elect=false",
-            f"--service-account-private-key-file={folder / 'accounts.key'}", "--use-service-account-credentials",
-            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}", "--secure-port=0",
-        )  # fmt: skip
-        _wait(cluster, processes, "/api/v1/namespaces/default/serviceaccounts/default")
-        yield cluster
-    finally:
-        for process in reversed(processes):
+    def alive(self) -> None:
+        """Fails with its last words where one has ended."""
+        for name, process in self._processes:
+            last = (self._folder / f"{name}.log").read_text(errors="replace")[-3000:]
+            assert process.poll() is None, f"{name} ended with {process.returncode}:\n{last}"
+
+    def stop(self) -> None:
+        """The last one first, each before the next."""
+        for _, process in reversed(self._processes):
             process.terminate()
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def running(folder: Path, where: Where | None = None) -> Iterator[Cluster]:
+    """Starts etcd, the API server and the controllers, and stops them at the end."""
+    where = where or Where()
+    peer, client, api = free_port(set()), free_port(set()), free_port(set())
+    token = secrets.token_hex(16)
+    cluster = Cluster(folder, f"https://{where.address}:{api}", token)
+    _write_secrets(folder, token)
+    parts = Parts(folder, where.enter)
+    try:
+        parts.start(
+            "etcd", f"--data-dir={folder / 'etcd'}", f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            f"--listen-client-urls=http://127.0.0.1:{client}", f"--advertise-client-urls=http://127.0.0.1:{client}",
+            f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-cluster=default=http://127.0.0.1:{peer}", "--unsafe-no-fsync",
+        )  # fmt: skip
+        parts.start(
+            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{client}", f"--secure-port={api}",
+            f"--bind-address={where.address}",
+            f"--cert-dir={folder / 'certificates'}", "--authorization-mode=RBAC",
+            f"--token-auth-file={folder / 'tokens.csv'}", "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-signing-key-file={folder / 'accounts.key'}",
+            f"--service-account-key-file={folder / 'accounts.key'}", "--profiling=false", *where.api,
+        )  # fmt: skip
+        _wait(cluster, parts, "/readyz")
+        _write_kubeconfig(cluster)
+        parts.start(
+            "kube-controller-manager", f"--kubeconfig={cluster.kubeconfig}", "--leader-elect=false",
+            f"--service-account-private-key-file={folder / 'accounts.key'}", "--use-service-account-credentials",
+            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}", "--secure-port=0", *where.controllers,
+        )  # fmt: skip
+        _wait(cluster, parts, "/api/v1/namespaces/default/serviceaccounts/default")
+        yield cluster
+    finally:
+        parts.stop()
 
 
 def _write_secrets(folder: Path, token: str) -> None:
@@ -141,23 +177,17 @@ def _write_kubeconfig(cluster: Cluster) -> None:
     )
 
 
-def _wait(cluster: Cluster, processes: list[subprocess.Popen[bytes]], path: str) -> None:
-    import ssl
-
+def _wait(cluster: Cluster, parts: Parts, path: str) -> None:
+    # Its certificate is being written.
     trusting = ssl._create_unverified_context()
     request = urllib.request.Request(cluster.url + path, headers={"Authorization": f"Bearer {cluster.token}"})
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
     )
     for _ in range(600):
-        for process in processes:
-            logs = sorted(cluster.folder.glob("*.log"))
-            assert process.poll() is None, "\n".join(log.read_text()[-2000:] for log in logs)
-        try:
-            with opener.open(request, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            pass
+        parts.alive()
+        with contextlib.suppress(OSError), opener.open(request, timeout=5) as answer:
+            if answer.status == 200:
+                return
         time.sleep(0.2)
     raise AssertionError(f"{path} was not there in two minutes")

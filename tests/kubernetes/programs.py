@@ -18,15 +18,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 HELM = "helm.sh/helm/v3/cmd/helm@v3.19.5"
 KUBERNETES = "v1.34.4"
-PARTS = (
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-proxy",
-    "kube-scheduler",
-    "kubectl",
-    "kubelet",
-)
+SPARK_OPERATOR = "github.com/kubeflow/spark-operator/v2@v2.5.2"
+PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 _SECONDS = 3000
 
 
@@ -65,17 +58,22 @@ def module(name: str) -> Path:
 
 def debian(package: str, program: str) -> str:
     """A program out of a Debian package, without installing it."""
+    return str(_unpacked(package, package) / program)
+
+
+def _unpacked(name: str, *packages: str) -> Path:
+    """A folder with the files of Debian packages."""
 
     def unpack(folder: Path) -> None:
         apt = _program("apt-get", "Debian or Ubuntu")
         if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
             _run([apt, "-qq", "update"], timeout=300)
-        _run([apt, "-qq", "-o", "APT::Sandbox::User=root", "download", package], cwd=folder, timeout=300)
-        archive = next(folder.glob("*.deb"))
-        _run(["dpkg", "-x", str(archive), str(folder)], timeout=300)
-        archive.unlink()
+        _run([apt, "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder, timeout=300)
+        for archive in folder.glob("*.deb"):
+            _run(["dpkg", "-x", str(archive), str(folder)], timeout=300)
+            archive.unlink()
 
-    return str(_kept(package, Path("/etc/os-release").read_text(), unpack) / program)
+    return _kept(name, Path("/etc/os-release").read_text() + " ".join(packages[1:]), unpack)
 
 
 def hadolint() -> str:

@@ -206,7 +206,7 @@ class SparkEngine:
             "PYSPARK_DRIVER_PYTHON": sys.executable,
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
-            "FOREBAY_PARAMETERS": json.dumps(dict(values), default=_json),
+            "FOREBAY_PARAMETERS": parameters(values),
         }
 
 
@@ -230,6 +230,11 @@ def last_words(lines: Sequence[str]) -> str:
         block = [line for line in found[starts[-1] :] if not line.startswith(("\tat ", "WARN ", "INFO "))]
         return "\n".join(block if len(block) <= 25 else [*block[:8], "…", *block[-16:]])
     return "\n".join(found[-20:])
+
+
+def parameters(values: Mapping[str, object]) -> str:
+    """A run's values as a program finds them in FOREBAY_PARAMETERS."""
+    return json.dumps(dict(values), default=_json)
 
 
 def _json(value: Any) -> str:

@@ -1,21 +1,27 @@
-"""Runs a PySpark program."""
+"""Runs a PySpark program: on this machine, or on Kubernetes where the connection is of that type."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from forebay.errors import ForebayError
+from forebay.files import PYTHON_FOLDER
 from forebay.operators.base import ForebayOperator
 from forebay.operators.make import make
 from forebay.spec.text import fill
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Connection, Context
 
+    from forebay.engines.spark_kubernetes import SparkOnKubernetes
     from forebay.project import LoadedJob
     from forebay.tasks.spark import Task
+
+TYPES = ("spark", "kubernetes")
 
 
 def build(task: Task, job: LoadedJob) -> BaseOperator:
@@ -23,7 +29,9 @@ def build(task: Task, job: LoadedJob) -> BaseOperator:
     return make(
         SparkOperator, task, job,
         application=str(job.spark_path(task.application)), arguments=list(task.arguments),
+        folders=[str(job.spark_path("")), str(job.workspace.root / PYTHON_FOLDER)],
         writes=list(task.writes), conf=dict(task.conf), driver_memory=task.driver_memory,
+        executors=task.executors.model_dump(exclude_none=True) if task.executors else None,
         conn_id=task.conn_id or job.workspace.spec.connections.spark, **ForebayOperator.settings(job, task),
     )  # fmt: skip
 
@@ -37,22 +45,49 @@ class SparkOperator(ForebayOperator):
         self,
         *,
         application: str,
+        folders: list[str] | None = None,
         arguments: list[str] | None = None,
         writes: list[str] | None = None,
         conf: dict[str, Any] | None = None,
         driver_memory: str | None = None,
+        executors: dict[str, Any] | None = None,
         conn_id: str = "lake_spark",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.application, self.arguments, self.writes = application, arguments or [], writes or []
+        # What the program may import, the first before the others: its own folder, and what workspaces share.
+        self.folders = folders or [str(Path(application).parent)]
         self.conf, self.driver_memory, self.conn_id = conf or {}, driver_memory, conn_id
+        self.executors = executors or {}
+        self._spark: Connection | None = None
+        self._cluster: SparkOnKubernetes | None = None
+
+    def pre_execute(self, context: Context) -> None:
+        """Names this try; on Kubernetes it is an earlier one where that one's application still does the work."""
+        self._spark = self.connection(self.conn_id)
+        if self._spark.conn_type not in TYPES:
+            raise ForebayError(
+                f"connection {self.conn_id} is of type {self._spark.conn_type}; Spark programs run on "
+                f"{' and '.join(TYPES)}. Correct its type in Airflow, or name another connection as conn_id."
+            )
+        if self._spark.conn_type == "kubernetes":
+            from forebay.operators.spark_kubernetes import go_on, opened
+
+            self._engine = self._cluster = opened(self, self._spark, context)
+            if (who := go_on(self, self._cluster, context)) is not None:
+                self._who = who
+                return
+        super().pre_execute(context)
 
     def execute(self, context: Context) -> dict[str, Any]:
+        connection = self._spark or self.connection(self.conn_id)
+        if self._cluster is not None:
+            assert self._who is not None
+            return self.report(context, self._cluster.run(self._who, self.catalog(connection), self.writes))
         from forebay.engines.spark import SparkEngine
 
         values = self.values(context)
-        connection = self.connection(self.conn_id)
         extra = connection.extra_dejson
         engine = SparkEngine(
             self.catalog(connection),
@@ -70,3 +105,8 @@ class SparkOperator(ForebayOperator):
             log=lambda line: self.log.info("%s", line),
         )
         return self.report(context, results)
+
+    def post_execute(self, context: Context, result: Any = None) -> None:
+        super().post_execute(context, result)
+        if self._cluster is not None and self._who is not None:
+            self._cluster.collected(self._who)

@@ -5,16 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from forebay.files import SPARK_FOLDER
-from forebay.spec.base import FileName, Many, Scalar, TableName
+from forebay.spec.base import Closed, FileName, Many, Scalar, TableName
 from forebay.spec.task import BaseTask, Problem
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from forebay.project import LoadedJob, Project
+
+
+Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
+
+
+class Executors(Closed):
+    """The processes that share a program's work on Kubernetes; on one machine there is one, the driver."""
+
+    min: int | None = Field(
+        default=None, ge=1, le=1000, description="How many at least; the connection's as default."
+    )
+    max: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="How many at most, where there is work for them; min as default.",
+    )
+    cores: int | None = Field(
+        default=None, ge=1, le=256, description="Cores of each; the connection's as default."
+    )
+    memory: Memory | None = Field(
+        default=None, description="Java's memory of each, e.g. 4g; the connection's as default."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Executors:
+        if self.max is not None and self.max < (self.min or 1):
+            raise PydanticCustomError("executors", "max is less than min")
+        return self
 
 
 class Task(BaseTask):
@@ -39,8 +69,11 @@ writes: [sales.silver_orders]
     conf: dict[str, Scalar] = Field(
         default={}, description="Spark settings, e.g. spark.sql.shuffle.partitions: 8."
     )
-    driver_memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")] | None = Field(
+    driver_memory: Memory | None = Field(
         default=None, description="Memory of the driver, e.g. 2g; the connection's as default."
+    )
+    executors: Executors | None = Field(
+        default=None, description="How many executors, and what each gets, where Spark runs on Kubernetes."
     )
 
     def problems(self, job: LoadedJob, project: Project) -> Iterator[Problem]:

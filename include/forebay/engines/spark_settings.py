@@ -1,0 +1,124 @@
+"""What a Spark task asks of a cluster, and what the connection gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebay.engines.background import EngineError
+from forebay.lake.connection import CATALOG
+
+_OURS = ("spark.kubernetes.", "spark.master", "spark.submit.", f"spark.sql.catalog.{CATALOG}.")
+_MAX_BYTES = 900_000
+"""Of all programs together; a ConfigMap holds 1 MiB."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What driver or executors get: cores, and Java's memory such as 2g (Spark adds its overhead)."""
+
+    cores: int = 1
+    memory: str = "1g"
+
+
+@dataclass(frozen=True)
+class Executors(Resources):
+    """How many executors: `minimum` to `maximum`, by the work there is where the two differ."""
+
+    minimum: int = 1
+    maximum: int = 1
+
+    @property
+    def dynamic(self) -> bool:
+        return self.minimum != self.maximum
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where applications go and as what, from the connection."""
+
+    namespace: str
+    image: str
+    service_account: str = "spark"
+    secret: str = "forebay-lake"
+    """The Secret of that namespace with the lake's credentials, under access-key, secret-key, catalog-credential."""
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    priority_class: str = ""
+    keep_seconds: int = 3600
+    """How long an application that has ended is kept to look at."""
+    driver: Resources = Resources()
+    executors: Executors = Executors()
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_extra(cls, extra: Mapping[str, Any], workspace: str) -> Cluster:
+        """From the extra of an Airflow connection of type `kubernetes`; EngineError names what is wrong in it."""
+        namespace = str(extra.get("namespace") or f"forebay-{workspace.replace('_', '-')}")
+        if not extra.get("image"):
+            raise EngineError(
+                'The Spark connection names no image. Add it to its extra: {"image": "registry/forebay-spark:0.1.0"}.'
+            )
+        executors = extra.get("executors") or {}
+        number = _number(extra, "executors.instances", executors.get("instances", 1))
+        return cls(
+            namespace=namespace,
+            image=str(extra["image"]),
+            service_account=str(extra.get("service_account") or "spark"),
+            secret=str(extra.get("secret") or "forebay-lake"),
+            pull_policy=str(extra.get("image_pull_policy") or "IfNotPresent"),
+            pull_secrets=tuple(map(str, extra.get("image_pull_secrets") or ())),
+            priority_class=str(extra.get("priority_class") or ""),
+            keep_seconds=_number(extra, "keep_seconds", extra.get("keep_seconds", 3600)),
+            driver=Resources(
+                _number(extra, "driver_cores", extra.get("driver_cores", 1)),
+                str(extra.get("driver_memory") or "1g"),
+            ),
+            executors=Executors(
+                _number(extra, "executors.cores", executors.get("cores", 1)),
+                str(executors.get("memory") or "1g"),
+                _number(extra, "executors.min", executors.get("min", number)),
+                _number(extra, "executors.max", executors.get("max", executors.get("min", number))),
+            ),
+            conf={str(key): plain(value) for key, value in (extra.get("conf") or {}).items()},
+        )
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is to run: the file by its path below the workspace's programs, and all of those."""
+
+    main: str
+    files: Mapping[str, str]
+    arguments: tuple[str, ...] = ()
+    conf: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = sum(len(text.encode()) for text in self.files.values())
+        if size > _MAX_BYTES:
+            raise EngineError(
+                f"The workspace's Spark programs are {size:,} bytes, and a ConfigMap takes {_MAX_BYTES:,}. Keep data "
+                "out of the folder, and put libraries into the image."
+            )
+        for key in self.conf:
+            if key.startswith(_OURS):
+                raise EngineError(
+                    f"conf: {key} is set by the connection, so that the job runs anywhere. Take it out of the task."
+                )
+
+
+def plain(value: object) -> str:
+    """A setting as Spark reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(extra: Mapping[str, Any], name: str, value: object) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise EngineError(f"{name}: {value!r} in the Spark connection's extra is no number from 1 on.")
+    return number

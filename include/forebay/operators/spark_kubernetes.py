@@ -1,0 +1,93 @@
+"""A `spark` task on Kubernetes: what it runs there, and whether an earlier try's application still does it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forebay.engines.background import EngineError
+from forebay.engines.spark_kubernetes import SparkOnKubernetes
+from forebay.engines.spark_settings import Cluster, Executors, Program, Resources, plain
+from forebay.spec.text import fill
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+    from forebay.lake.identity import TaskTry
+    from forebay.operators.spark import SparkOperator
+
+
+def opened(operator: SparkOperator, connection: Connection, context: Context) -> SparkOnKubernetes:
+    """The cluster of a connection of type `kubernetes`, and the task's program for it.
+
+    How the cluster is reached is said by the connection as Airflow's provider for Kubernetes has it.
+    """
+    try:
+        from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+    except ImportError:
+        raise EngineError(
+            f"connection {operator.conn_id} is of type kubernetes, and Airflow's provider for it is not installed: "
+            "pip install 'forebay[kubernetes]'."
+        ) from None
+    extra = connection.extra_dejson
+    cluster = Cluster.from_extra(extra, operator.dag_id.partition(".")[0])
+    return SparkOnKubernetes(
+        KubernetesHook(conn_id=operator.conn_id).api_client,
+        asked(operator, cluster),
+        program(operator, context),
+        log=lambda line: operator.log.info("%s", line),
+        start_seconds=float(extra.get("start_seconds") or 600),
+    )
+
+
+def go_on(operator: SparkOperator, engine: SparkOnKubernetes, context: Context) -> TaskTry | None:
+    """The try whose application this one goes on with; None where it begins.
+
+    The program then writes as the try that began it, so that is who this task is in the lake.
+    """
+    from forebay.operators.transaction import named
+
+    who = named(operator, context)
+    number = engine.earlier(who)
+    if number is None:
+        return None
+    operator.log.info("The application of try %s does this work: this try follows it", number)
+    return replace(who, number=number)
+
+
+def asked(operator: SparkOperator, cluster: Cluster) -> Cluster:
+    """The connection's resources with the task's own in their place."""
+    own, usual = operator.executors, cluster.executors
+    least = int(own.get("min") or usual.minimum)
+    most = own.get("max") or (least if "min" in own else max(usual.maximum, least))
+    return replace(
+        cluster,
+        driver=Resources(cluster.driver.cores, operator.driver_memory or cluster.driver.memory),
+        executors=Executors(
+            cores=int(own.get("cores") or usual.cores),
+            memory=str(own.get("memory") or usual.memory),
+            minimum=min(least, int(most)),
+            maximum=int(most),
+        ),
+    )
+
+
+def program(operator: SparkOperator, context: Context) -> Program:
+    """The task's program with everything that it may import; Forebay itself is in the image."""
+    values = operator.values(context)
+    if not Path(operator.application).is_file():
+        raise EngineError(f"There is no program {operator.application}.")
+    files: dict[str, str] = {}
+    for folder in map(Path, operator.folders):
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(folder).as_posix()
+            if not name.startswith("forebay/"):
+                files.setdefault(name, path.read_text(encoding="utf-8"))
+    return Program(
+        main=Path(operator.application).relative_to(operator.folders[0]).as_posix(),
+        files=files,
+        arguments=tuple(fill(text, values) for text in operator.arguments),
+        conf={key: plain(value) for key, value in operator.conf.items()},
+        values=values,
+    )
