@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 from pyiceberg.types import TimestamptzType
-from trino_server import ACCESS, SECRET, TrinoServer
+from trino_server import TrinoServer, lake_connections
 
 from forebay import sqltext
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.trino import TrinoEngine
 from forebay.engines.trino_catalog import OLD, RunCatalog, stale
-from forebay.engines.trino_client import Server, TrinoError
+from forebay.engines.trino_errors import TrinoError
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.identity import TaskTry
 from forebay.lake.publish import publish
@@ -254,7 +254,7 @@ def test_statements_and_their_places(both: Both, namespace: str) -> None:
     sent = sqltext.to_trino(statement)
     with pytest.raises(TrinoError) as caught:
         engine.query(sent)
-    assert caught.value.by_user
+    assert not caught.value.transient
     assert caught.value.place is not None
     assert sqltext.located(statement, sent, *caught.value.place) == (13, 3)
 
@@ -423,16 +423,7 @@ def running(trino: TrinoServer) -> list[str]:
 def start(
     config: CatalogConfig, lens: str, trino: TrinoServer, arguments: dict[str, Any]
 ) -> subprocess.Popen[str]:
-    connections = {
-        "lake_catalog": {
-            "host": config.uri, "login": config.access_key, "password": config.secret_key,
-            "extra_dejson": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint, "lens": lens},
-        },
-        "lake_sql": {
-            "conn_type": "trino", "host": "127.0.0.1", "port": trino.server.port, "login": "tests",
-            "extra_dejson": {"catalog": "lake_catalog", "access_key": ACCESS, "secret_key": SECRET},
-        },
-    }  # fmt: skip
+    connections = lake_connections(config, lens, trino)
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("killed_task.py")), json.dumps(["sql", {"conn_id": "lake_sql", **arguments}, connections])],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -487,37 +478,3 @@ def test_a_killed_task_ends_its_query(
     while running(trino):
         assert time.monotonic() - killed < 5
         time.sleep(0.1)
-
-
-def test_a_server_that_is_not_there_is_said(config: CatalogConfig, trino: TrinoServer) -> None:
-    nobody = Server("127.0.0.1", 9)
-    with pytest.raises(TrinoError, match=r"127\.0\.0\.1:9 does not answer .* forebay status"):
-        TrinoEngine(config, nobody, access_key=ACCESS, secret_key=SECRET).query("SELECT 1")
-
-
-def test_a_server_killed_in_mid_query_is_said(
-    config: CatalogConfig, lens: str, trino: TrinoServer, namespace: str
-) -> None:
-    """The last one: it ends the server of all tests, and starts it again."""
-    table = TableDefinition(f"{namespace}.t")
-    engine = trino.engine(config.at(f"{lens}/main"))
-    engine.write("SELECT BIGINT '1' AS s", table)
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            engine.write(ENDLESS, table)
-        except EngineError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    time.sleep(3)
-    killed = time.monotonic()
-    trino.kill()
-    thread.join(60)
-    assert time.monotonic() - killed < 30
-    assert "does not answer" in str(errors[0])
-    trino.start()
-    with trino.engine(config.at(f"{lens}/main")) as other:
-        assert other.query(f"SELECT s FROM {table.name}").to_pylist() == [{"s": 1}]

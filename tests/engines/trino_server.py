@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +21,7 @@ from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
 from forebay.machine import trino as machine
 from forebay.stack import trino as stack_trino
+from forebay.stack import trino_access
 from forebay.stack.layout import Stack
 
 ACCESS, SECRET = "${ENV:FOREBAY_LAKE_ACCESS_KEY}", "${ENV:FOREBAY_LAKE_SECRET_KEY}"
@@ -29,6 +33,9 @@ class TrinoServer:
     def __init__(self, folder: Path, config: CatalogConfig, lens: str, port: int) -> None:
         self.log = folder / "trino.log"
         self.stack = Stack(folder, folder / "state")
+        workspace = folder / "dags" / "crowded" / "workspace.yaml"
+        workspace.parent.mkdir(parents=True)
+        workspace.write_text("owner: tests\nlimits: {max_concurrent_tasks: 1, max_concurrent_runs: 1}\n")
         ports = {
             "trino": port,
             "catalog": _port(config.uri),
@@ -36,28 +43,44 @@ class TrinoServer:
             "lens": _port(lens),
         }
         secrets = {"access_key": config.access_key, "secret_key": config.secret_key}
+        secrets |= {name: f"{name} of the tests" for name in ("admin_password", "trino_password")}
+        secrets["trino_inner_secret"] = "of the tests, and long enough for what it is"
         self.stack.__dict__.update(ports=ports, secrets=secrets, parts=("trino",))
-        self.server = Server("127.0.0.1", port, "tests")
+        self.server: Server = trino_access.server(self.stack)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         machine.fetch(print)
         stack_trino.write(self.stack)
+        self._crowd()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 stack_trino.command(self.stack),
                 cwd=stack_trino.folder(self.stack),
-                env={**os.environ, **stack_trino.secrets(self.stack)},
+                env={**os.environ, **stack_trino.environment(self.stack)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        for _ in range(900):
+        for _ in range(3000):
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             with contextlib.suppress(httpx.HTTPError, ValueError):
-                if httpx.get(f"{self.server.address}/v1/info", trust_env=False).json()["starting"] is False:
+                trusted = ssl.create_default_context(cafile=str(self.server.verify))
+                told = httpx.get(f"{self.server.address}/v1/info", trust_env=False, verify=trusted)
+                if told.json()["starting"] is False:
                     return
             time.sleep(0.1)
         raise AssertionError(self.log.read_text()[-3000:])
+
+    def _crowd(self) -> None:
+        """Gives the workspace `crowded` a queue of one."""
+        path = stack_trino.folder(self.stack) / "etc" / "resource-groups.json"
+        groups = json.loads(path.read_text())
+        (batch,) = (one for one in groups["rootGroups"][0]["subGroups"] if one["name"] == "batch")
+        (crowded,) = (one for one in batch["subGroups"] if one["name"] == "crowded")
+        for group in (crowded, *crowded["subGroups"]):
+            assert group["hardConcurrencyLimit"] == 1
+            group["maxQueued"] = 1
+        path.write_text(json.dumps(groups))
 
     def kill(self) -> None:
         if self.process is not None:
@@ -75,6 +98,26 @@ class TrinoServer:
 
     def engine(self, config: CatalogConfig, who: TaskTry | None = None, **more: object) -> TrinoEngine:
         return TrinoEngine(config, self.server, access_key=ACCESS, secret_key=SECRET, who=who, **more)  # type: ignore[arg-type]
+
+
+def lake_connections(config: CatalogConfig, lens: str, trino: TrinoServer) -> dict[str, dict[str, Any]]:
+    """The connections of a stack with this Trino, as Airflow would give them to a task."""
+    extra = {
+        "catalog": "lake_catalog",
+        "access_key": ACCESS,
+        "secret_key": SECRET,
+        "verify": trino.server.verify,
+    }
+    return {
+        "lake_catalog": {
+            "host": config.uri, "login": config.access_key, "password": config.secret_key,
+            "extra_dejson": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint, "lens": lens},
+        },
+        "lake_sql": {
+            "conn_type": "trino", "host": trino.server.host, "port": trino.server.port, "login": trino.server.user,
+            "password": trino.server.password, "extra_dejson": extra,
+        },
+    }  # fmt: skip
 
 
 @contextlib.contextmanager

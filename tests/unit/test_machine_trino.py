@@ -30,6 +30,7 @@ def archives(folder: Path) -> list[Jar]:
         add("lib/guava.jar", "guava")
         add("plugin/exchange-filesystem/only-here.jar", "other")
         add("plugin/resource-group-managers/guava.jar", link="lib/guava.jar")
+        add("plugin/password-authenticators/guava.jar", link="lib/guava.jar")
         add("plugin/session-property-managers/other.jar", link="plugin/exchange-filesystem/only-here.jar")
         add("bin/launcher", "launcher")
     with zipfile.ZipFile(folder / "trino-iceberg-1.zip", "w") as file:
@@ -63,6 +64,7 @@ def test_the_server_is_put_together_once(pins: list[Jar]) -> None:
         "lib/guava.jar",
         "plugin/iceberg/guava.jar",
         "plugin/iceberg/org.apache.iceberg_iceberg-core-1.jar",
+        "plugin/password-authenticators/guava.jar",
         "plugin/resource-group-managers/guava.jar",
         "plugin/session-property-managers/other.jar",
     ]

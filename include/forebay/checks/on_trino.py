@@ -22,19 +22,18 @@ if TYPE_CHECKING:
 
 def asking(engine: TrinoEngine, table: Table, name: str) -> Callable[[exp.Expr], pa.Table]:
     """A function that runs a SELECT over ROWS on Trino: the table's current snapshot."""
+    return lambda query: engine.query(over(query, table, name))
+
+
+def over(query: exp.Expr, table: Table, name: str) -> str:
+    """Trino's SQL of a SELECT over ROWS: the table's current snapshot."""
     rows = parse_one(_relation(table, name), dialect=TRINO)
-
-    def ask(query: exp.Expr) -> pa.Table:
-        mine = query.copy()
-        for node in list(mine.find_all(exp.Table)):
-            if node.name == ROWS and not node.db:
-                alias = node.alias or ROWS
-                node.replace(
-                    exp.Subquery(this=rows.copy(), alias=exp.TableAlias(this=exp.to_identifier(alias)))
-                )
-        return engine.query(sqltext.to_trino(mine))
-
-    return ask
+    mine = query.copy()
+    for node in list(mine.find_all(exp.Table)):
+        if node.name == ROWS and not node.db:
+            alias = node.alias or ROWS
+            node.replace(exp.Subquery(this=rows.copy(), alias=exp.TableAlias(this=exp.to_identifier(alias))))
+    return sqltext.to_trino(mine)
 
 
 def _relation(table: Table, name: str) -> str:

@@ -170,16 +170,15 @@ def _into_quarantine(engine: DuckDBEngine, checked: Checked, properties: dict[st
 def unfinished(quarantine: Table, table: Table) -> int | None:
     """The snapshot whose rows are in quarantine and still in the table; None when the last move was completed.
 
-    A move is complete when the commit that follows its source in the table's history names it. Where the source
+    A move is complete when a commit that came after its source in the table's history names it. Where the source
     has expired or was rolled back nothing is known, so nothing is taken out.
     """
     source = last_property(quarantine, SOURCE)
-    following: Any = None
+    done = False
     for snapshot in history(table):
         if str(snapshot.snapshot_id) == source:
-            done = following is not None and summary_of(following).get(SOURCE) == source
             return None if done else int(source)
-        following = snapshot
+        done = done or summary_of(snapshot).get(SOURCE) == source
     return None
 
 

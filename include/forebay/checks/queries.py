@@ -96,6 +96,31 @@ def refusals(tests: Sequence[RowTest], inner: Inner, among: exp.Expr | None = No
 
     `among` says which rows of the relation may be refused; the others only count for uniqueness.
     """
+    flags, windows = _flags(tests)
+    pass_on = [FILE, ROW, *(each.name for each in among.find_all(exp.Column))] if among else [FILE, ROW]
+    rows: exp.Subquery = inner.select([*flags, *windows], *pass_on)
+    if windows:
+        rows = exp.select(exp.Star(), *windows).from_(rows).subquery("t")
+    named = [flag.copy().as_(f"r{number}") for number, flag in enumerate(flags)]
+    found = exp.select(exp.column(FILE), exp.column(ROW), *named).from_(rows)
+    return found.where(all_of(among, any_of(flags)))
+
+
+def flagged(tests: Sequence[RowTest], inner: Inner, names: Sequence[str]) -> exp.Select:
+    """Every row: FILE, the column at position i of `names` as c<i>, and for each test whether it refuses it: r<i>."""
+    flags, windows = _flags(tests)
+    rows = inner.select([*flags, *windows], FILE)
+    own = [exp.column(name, quoted=True).as_(f"forebay_c{number}") for number, name in enumerate(names)]
+    rows.set("this", rows.this.select(*own))
+    if windows:
+        rows = exp.select(exp.Star(), *windows).from_(rows).subquery("t")
+    columns = [exp.column(f"forebay_c{number}").as_(f"c{number}") for number in range(len(names))]
+    named = [flag.copy().as_(f"r{number}") for number, flag in enumerate(flags)]
+    return exp.select(exp.column(FILE), *columns, *named).from_(rows)
+
+
+def _flags(tests: Sequence[RowTest]) -> tuple[list[exp.Coalesce], list[exp.Expr]]:
+    """For each test whether it refuses a row, never NULL; and the windows that those of uniqueness look at."""
     windows = [_occurrences(test).as_(f"k{n}") for n, test in enumerate(tests) if test.unexpected is None]
     flags = [
         exp.Coalesce(
@@ -104,13 +129,7 @@ def refusals(tests: Sequence[RowTest], inner: Inner, among: exp.Expr | None = No
         )
         for number, test in enumerate(tests)
     ]
-    pass_on = [FILE, ROW, *(each.name for each in among.find_all(exp.Column))] if among else [FILE, ROW]
-    rows: exp.Subquery = inner.select([*flags, *windows], *pass_on)
-    if windows:
-        rows = exp.select(exp.Star(), *windows).from_(rows).subquery("t")
-    named = [flag.copy().as_(f"r{number}") for number, flag in enumerate(flags)]
-    found = exp.select(exp.column(FILE), exp.column(ROW), *named).from_(rows)
-    return found.where(all_of(among, any_of(flags)))
+    return flags, windows
 
 
 def _again(number: int, test: RowTest) -> exp.Expr:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from forebay.checks import quarantine
+from forebay.checks import quarantine, quarantine_trino
 from forebay.checks.evaluate import GX_ROWS, Checked, evaluate
 from forebay.checks.rules import QUARANTINE, Rule
 from forebay.checks.verdict import Verdict, json_value
@@ -51,15 +51,15 @@ def check(
 ) -> Outcome:
     """Look at the table with all rules, then move the rows its quarantine rules refuse.
 
-    With `counter` Trino looks at the rows, where a rule is compiled into SQL; refused rows are moved by `engine`. Nothing
-    moves when a rule fails. Where another writer changes the table meanwhile, all is done again.
+    With `counter` Trino looks at the rows and moves them, where the rules are compiled into SQL. Nothing moves when a
+    rule fails. Where another writer changes the table meanwhile, all is done again.
     """
     started = time.monotonic()
     for attempt in range(ATTEMPTS):
         outcome = Outcome(evaluate(engine, table, rules, values, gx_rows=gx_rows, log=log, counter=counter))
         try:
             if not outcome.failed:
-                outcome.tables = _moved(engine, outcome.checked, run)
+                outcome.tables = _moved(engine, outcome.checked, run, counter)
         except Conflict:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -69,7 +69,9 @@ def check(
     raise AssertionError("unreachable")
 
 
-def _moved(engine: DuckDBEngine, checked: Checked, run: str) -> list[TableResult]:
+def _moved(
+    engine: DuckDBEngine, checked: Checked, run: str, counter: TrinoEngine | None
+) -> list[TableResult]:
     moving = [one for one in checked.verdicts if one.rule.severity == "quarantine"]
     if not moving:
         return []
@@ -79,6 +81,9 @@ def _moved(engine: DuckDBEngine, checked: Checked, run: str) -> list[TableResult
         there = load(engine.config, f"{checked.columns.table}{QUARANTINE}")
         if there is None or quarantine.unfinished(there, checked.table) is None:
             return []
+    if counter is not None and refusing and all(not one.by_gx for one in refusing):
+        return quarantine_trino.move(counter, checked, refusing, run)
+    # Great Expectations names rows by their place in a file, which Trino does not tell.
     return quarantine.move(engine, checked, refusing, run)
 
 

@@ -36,6 +36,23 @@ def connect(
     SQL on it reaches S3 (with the lake's own credentials), `folders`, and no other file or address; it cannot
     load extensions or change settings. `spill` takes what does not fit into memory_limit.
     """
+    connection = attached(
+        config, spill=spill, memory_limit=memory_limit, threads=threads, secrets=secrets, read_only=False
+    )
+    lock(connection, ("s3://", *folders))
+    return connection
+
+
+def attached(
+    config: CatalogConfig,
+    *,
+    spill: str,
+    memory_limit: str,
+    threads: int,
+    secrets: Sequence[str] = (),
+    read_only: bool,
+) -> DuckDBPyConnection:
+    """A DuckDB with the catalog attached and nothing locked yet: `lock` it before it is given SQL."""
     import duckdb
 
     connection = duckdb.connect(
@@ -52,20 +69,9 @@ def connect(
     )
     try:
         for name in EXTENSIONS:
-            connection.execute(f"LOAD '{_extension(name)}'")
+            connection.execute(f"LOAD '{extension(name)}'")
         connection.execute("SET TimeZone = 'UTC'")
-        for statement in (*config.duckdb_statements(), *secrets):
-            connection.execute(statement)
-        allowed = ", ".join("'" + folder.replace("'", "''") + "'" for folder in ("s3://", *folders))
-        for statement in (
-            "SET allow_unsigned_extensions = false",
-            f"SET allowed_directories = [{allowed}]",
-            "SET enable_external_access = false",
-            # The iceberg extension reaches the catalog by other means: only http addresses in SQL are lost.
-            "SET disabled_filesystems = 'HTTPFileSystem'",
-            "SET enable_progress_bar = false",
-            "SET lock_configuration = true",
-        ):
+        for statement in (*config.duckdb_statements(read_only=read_only), *secrets):
             connection.execute(statement)
     except duckdb.Error as error:
         connection.close()
@@ -75,7 +81,22 @@ def connect(
     return connection
 
 
-def _extension(name: str) -> str:
+def lock(connection: DuckDBPyConnection, folders: Sequence[str]) -> None:
+    """From now on SQL reaches these folders and nothing else, and no setting changes any more."""
+    allowed = ", ".join("'" + folder.replace("'", "''") + "'" for folder in folders)
+    for statement in (
+        "SET allow_unsigned_extensions = false",
+        f"SET allowed_directories = [{allowed}]",
+        "SET enable_external_access = false",
+        # The iceberg extension reaches the catalog by other means: only http addresses in SQL are lost.
+        "SET disabled_filesystems = 'HTTPFileSystem'",
+        "SET enable_progress_bar = false",
+        "SET lock_configuration = true",
+    ):
+        connection.execute(statement)
+
+
+def extension(name: str) -> str:
     import duckdb
 
     spec = importlib.util.find_spec(f"duckdb_extension_{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -14,7 +15,8 @@ from forebay.engines.background import Background, EngineError
 from forebay.engines.duckdb import Mode, changes, snapshots
 from forebay.engines.results import TableResult
 from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement, stale, text
-from forebay.engines.trino_client import Answer, Label, Server, TrinoClient, TrinoError
+from forebay.engines.trino_client import Answer, Label, Server, Step, TrinoClient
+from forebay.engines.trino_errors import TrinoError
 from forebay.engines.trino_types import Signature, arrow_type, plain
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 ATTEMPTS = 5
+_NAMES = 5
+"""How many names of a catalog are tried where others have them."""
+
 SOURCE = "forebay/"
 """What Trino is told as the source of a job's queries, before the job's full name."""
 
@@ -42,12 +47,27 @@ class Keeper(Protocol):
     def __call__(self, query: str, info: str) -> None: ...
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """The statement that brings a table's new rows, while it runs: another process can go on from here."""
+
+    query: str
+    uri: str
+    """Where its next answer is."""
+    catalog: str
+    """The catalog that it writes in."""
+    before: int
+    """Rows of the table before it."""
+    created: bool
+    """Whether the table was made for it."""
+
+
 class TrinoEngine:
     """One task's Trino. Use it with `with`; `cancel` may be called from a signal handler at any time.
 
     It makes a catalog in Trino that shows the lake as `config` does, and drops it at its end, unless `catalog` names one
-    that is there. SQL given to it names
-    tables as namespace.table (see forebay.sqltext).
+    that is there. SQL given to it names tables as namespace.table (see forebay.sqltext). `on_step` hears how far a
+    write is; with `resumed`, `write` goes on from there, in the catalog of the try that began it.
     """
 
     def __init__(
@@ -60,16 +80,22 @@ class TrinoEngine:
         catalog: str | None = None,
         who: TaskTry | None = None,
         on_query: Keeper = lambda query, info: None,
+        on_step: Callable[[Unfinished], None] = lambda _: None,
+        resumed: Unfinished | None = None,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
         self._catalog = catalog
         self._properties = {} if catalog else catalog_properties(config, access_key, secret_key)
-        self._mine = RunCatalog.of(who or TaskTry("forebay.query", f"{time.time()}"))
+        self._who = who or TaskTry("forebay.query", f"{time.time()}", began=time.time())
+        self._mine = RunCatalog.of(self._who)
+        if resumed is not None:
+            self._mine = replace(self._mine, name=resumed.catalog)
         self._log = log
         label = _label(who)
         self.client = TrinoClient(server, label, on_query, log)
-        self._made = False
+        self._made = resumed is not None
+        self._on_step, self.resumed = on_step, resumed
         self.background: Background[Any] = Background(self.client.cancel)
 
     def __enter__(self) -> TrinoEngine:
@@ -87,6 +113,7 @@ class TrinoEngine:
             # Whoever comes next drops it where Trino does not answer now.
             with contextlib.suppress(EngineError):
                 self.client.run(f"DROP CATALOG {self._mine.name}", quiet=True)
+        self.client.close()
 
     def cancel(self) -> None:
         """Stop what runs; the waiting call raises Cancelled. Nothing is committed after that."""
@@ -128,9 +155,25 @@ class TrinoEngine:
             return self._catalog
         if not self._made:
             self.end_earlier()
-            self.client.run(create_statement(self._mine.name, self._properties), quiet=True)
+            self._make()
             self._made = True
         return self._mine.name
+
+    def _make(self) -> None:
+        for taken in range(_NAMES):
+            self._mine = RunCatalog.of(self._who, taken)
+            try:
+                self.client.run(create_statement(self._mine.name, self._properties), quiet=True)
+                return
+            except TrinoError as error:
+                if error.name not in ("ALREADY_EXISTS", "CATALOG_ALREADY_EXISTS"):
+                    raise
+            # Somebody else's, or one that Trino made and could not say so: it is not ours to drop, nor to write through.
+            self._log(f"Trino has a catalog {self._mine.name} already, so this try takes another name")
+        raise EngineError(
+            f"Trino at {self.client.server.address} has catalogs of {_NAMES} names that this try would take, such as "
+            f"{self._mine.name}. See whose they are (SHOW CATALOGS), drop them (DROP CATALOG name) and run the task again."
+        )
 
     def write(
         self,
@@ -183,13 +226,27 @@ class TrinoEngine:
         """Run a function of several steps, where `cancel` can stop it between them."""
         return self._run(function)
 
-    def statement(self, sql: str, limit: int | None = None, *, quiet: bool = False) -> Answer:
+    def bring(self, sql: str, before: int, created: bool) -> Answer:
+        """Run the statement that brings a table's new rows, or follow the one that was resumed to its end."""
+
+        def step(query: str, uri: str) -> None:
+            self._on_step(Unfinished(query, uri, self._mine.name, before, created))
+
+        if self.resumed is not None:
+            return self.client.resume(self.resumed.uri, step)
+        return self.statement(sql, on_step=step)
+
+    def statement(
+        self, sql: str, limit: int | None = None, *, quiet: bool = False, on_step: Step | None = None
+    ) -> Answer:
         """Run one statement, again where another writer came first: nothing of it was committed then."""
         session = {f"{self.catalog}.merge_manifests_on_write": "false"}
         for attempt in range(ATTEMPTS):
             self.background.check()
             try:
-                return self.client.run(sql, catalog=self.catalog, limit=limit, session=session, quiet=quiet)
+                return self.client.run(
+                    sql, catalog=self.catalog, limit=limit, session=session, quiet=quiet, on_step=on_step
+                )
             except TrinoError as error:
                 if attempt == ATTEMPTS - 1 or error.name not in _CONFLICTS or "unknown" in str(error).lower():
                     raise

@@ -29,11 +29,11 @@ class RunCatalog:
     number: int
 
     @classmethod
-    def of(cls, who: TaskTry) -> RunCatalog:
-        """Named after the job, so that a person sees in Trino whose it is."""
+    def of(cls, who: TaskTry, taken: int = 0) -> RunCatalog:
+        """Named after the job, so that a person sees in Trino whose it is; another name for each that was taken."""
         task = hashlib.sha256(f"{who.job}\n{who.run}\n{who.task}".encode()).hexdigest()[:16]
         job = re.sub(r"[^a-z0-9]+", "_", who.job.lower())[:40].strip("_")
-        began = int(who.began or time.time())
+        began = int(who.began or time.time()) + taken
         return cls(f"run_{job}_{task}_{who.number}_{began:08x}", task, who.number)
 
 

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
+from forebay.engines.trino_errors import of_connection, of_http, of_query
 from forebay.engines.trino_types import Signature
 
 if TYPE_CHECKING:
+    from requests import Session
     from trino.client import TrinoRequest, TrinoStatus
-    from trino.exceptions import TrinoQueryError
 
 TELL_SECONDS = 5.0
+STEADY_SECONDS = 5.0
+"""From then on a statement is long enough for its place to be kept at each step."""
+
 _CANCEL_SECONDS = 2.0
-
-
-class TrinoError(EngineError):
-    """Trino could not do the work; `name` is its own word for why, `place` the line and column in
-    `sql`, as it was sent."""
-
-    def __init__(
-        self,
-        message: str,
-        name: str = "",
-        kind: str = "",
-        place: tuple[int, int] | None = None,
-        sql: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.name, self.kind, self.place, self.sql = name, kind, place, sql
-
-    @property
-    def by_user(self) -> bool:
-        """Whether the SQL or its data are the cause: another try would end the same way."""
-        return self.kind == "USER_ERROR" and self.name not in _NOT_THE_SQL
-
-
-# Called user errors by Trino, and over when somebody or something else has changed.
-_NOT_THE_SQL = {"USER_CANCELED", "ADMINISTRATIVELY_KILLED", "ADMINISTRATIVELY_PREEMPTED", "CATALOG_NOT_FOUND"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +62,20 @@ class Server:
             )
         return cls(
             host, port or (443 if scheme == "https" else 8080), login or "forebay", scheme, password or "",
-            extra.get("verify", True), tuple((str(name), str(value)) for name, value in session.items()),
+            _verify(extra.get("verify", True)), tuple((str(name), str(value)) for name, value in session.items()),
         )  # fmt: skip
+
+
+def _verify(given: object) -> bool | str:
+    """How the server's certificate is looked at. Raises EngineError for a file that is not there."""
+    if str(given).lower() in ("true", "false"):
+        return str(given).lower() == "true"
+    if not Path(str(given)).is_file():
+        raise EngineError(
+            f"The Trino connection's extra: verify names {given}, which is no file on this machine. Put the certificate of "
+            "Trino's authority there, or name where it is."
+        )
+    return str(given)
 
 
 @dataclass(frozen=True)
@@ -107,6 +99,10 @@ class Answer:
     """Whether there were more rows than were asked for."""
 
 
+Step = Callable[[str, str], None]
+"""Is told a query's id and the address of its next answer, before that is asked for."""
+
+
 class TrinoClient:
     """Runs statements. `cancel` may be called from a signal handler; the one under way then ends with an error."""
 
@@ -120,6 +116,12 @@ class TrinoClient:
         self.server, self.label = server, label or Label()
         self._on_query, self._log = on_query, log
         self._now: tuple[str, str] | None = None
+        self._http: Session | None = None
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._http is not None:
+            self._http.close()
 
     def run(
         self,
@@ -129,17 +131,42 @@ class TrinoClient:
         limit: int | None = None,
         session: Mapping[str, str] | None = None,
         quiet: bool = False,
+        on_step: Step | None = None,
     ) -> Answer:
         """Run one statement to its end, or until it gave `limit` rows. Raises TrinoError.
 
         Its id is told before its first result is asked for. `quiet` ones are housekeeping: not told, not followed.
+        `on_step` hears where `resume` can go on.
         """
         with self._translated(sql):
             request = self._request(catalog, session or {})
             status = request.process(request.post(sql))
             if not quiet:
                 self._on_query(status.id, status.info_uri)
-            return self._follow(request, status, limit, quiet)
+            if on_step is not None and status.next_uri:
+                on_step(status.id, status.next_uri)
+            return self._follow(request, status, limit, quiet, on_step)
+
+    def reach(self, uri: str) -> str | None:
+        """Where to go on with a statement that another process began; None where it has failed or is not there."""
+        from trino.exceptions import HttpError, TrinoQueryError
+
+        with self._translated(""):
+            request = self._request(None, {})
+            try:
+                status = request.process(request.get(uri))
+            except (TrinoQueryError, HttpError):
+                return None
+        # The last answer is given again.
+        return str(status.next_uri or uri)
+
+    def resume(self, uri: str, on_step: Step | None = None) -> Answer:
+        """Follow a statement that another process began, from the address that `reach` gave."""
+        with self._translated(""):
+            request = self._request(None, {})
+            status = request.process(request.get(uri))
+            self._on_query(status.id, status.info_uri)
+            return self._follow(request, status, None, False, on_step)
 
     def cancel(self) -> None:
         """End the statement under way; nothing of it is committed. Takes no lock, asks once, waits two seconds at most."""
@@ -159,14 +186,10 @@ class TrinoClient:
         return (self.server.user, self.server.password) if self.server.password else None
 
     def _request(self, catalog: str | None, session: Mapping[str, str]) -> TrinoRequest:
-        import requests
         from trino.auth import BasicAuthentication
         from trino.client import ClientSession, TrinoRequest
 
         server = self.server
-        http = requests.Session()
-        # The server's address is the whole truth: no proxy or netrc of the environment.
-        http.trust_env = False
         asks = ClientSession(
             user=server.user,
             catalog=catalog,
@@ -177,16 +200,26 @@ class TrinoClient:
             timezone="UTC",
             heartbeat_interval=None,
         )
-        made = TrinoRequest(
-            server.host, server.port, asks, http_session=http, http_scheme=server.scheme, max_attempts=4,
+        return TrinoRequest(
+            server.host, server.port, asks, http_session=self._session(), http_scheme=server.scheme, max_attempts=4,
             auth=BasicAuthentication(server.user, server.password) if server.password else None,
             request_timeout=(5.0, 60.0),
         )  # fmt: skip
-        # Its own argument takes no file of authorities.
-        http.verify = server.verify
-        return made
 
-    def _follow(self, request: TrinoRequest, status: TrinoStatus, limit: int | None, quiet: bool) -> Answer:
+    def _session(self) -> Session:
+        """One for all statements: a TLS connection is made once."""
+        import requests
+
+        if self._http is None:
+            self._http = requests.Session()
+            # The server's address is the whole truth: no proxy or netrc of the environment.
+            self._http.trust_env = False
+            self._http.verify = self.server.verify
+        return self._http
+
+    def _follow(
+        self, request: TrinoRequest, status: TrinoStatus, limit: int | None, quiet: bool, on_step: Step | None
+    ) -> Answer:
         from trino.mapper import RowMapperFactory
 
         answer = Answer(status.id)
@@ -215,6 +248,8 @@ class TrinoClient:
                     if line != said:
                         said = line
                         self._log(f"{status.id}: {line}, {told - began:.0f} s")
+                if on_step is not None and time.monotonic() - began >= STEADY_SECONDS:
+                    on_step(status.id, status.next_uri)
                 status = request.process(request.get(status.next_uri))
         finally:
             self._now = None
@@ -227,30 +262,11 @@ class TrinoClient:
         try:
             yield
         except TrinoQueryError as error:
-            place = error.error_location
-            raise TrinoError(
-                _explained(_said(error), str(error.error_name or "")), str(error.error_name or ""),
-                str(error.error_type or ""), place, sql,
-            ) from None  # fmt: skip
+            raise of_query(error, sql) from None
         except HttpError as error:
-            if "404" in str(error) or "410" in str(error):
-                raise TrinoError(
-                    f"Trino at {self.server.address} no longer knows the query: it was restarted in between. What the "
-                    "query had not committed is lost; run the task again.",
-                    "QUERY_GONE",
-                ) from None
-            if "401" in str(error):
-                raise TrinoError(
-                    f"Trino at {self.server.address} refuses user {self.server.user}: correct login and password of the "
-                    "connection.",
-                    "LOGIN",
-                ) from None
-            raise TrinoError(f"Trino at {self.server.address} answers {str(error)[:300]}", "HTTP") from None
+            raise of_http(error, self.server.address, self.server.user) from None
         except (requests.RequestException, Error) as error:
-            raise TrinoError(
-                f"Trino at {self.server.address} does not answer ({type(error).__name__}). Is it up? forebay status",
-                "DOWN",
-            ) from None
+            raise of_connection(error, self.server.address) from None
 
 
 def progress(stats: Mapping[str, Any]) -> str:
@@ -272,33 +288,3 @@ def _size(count: object) -> str:
             return f"{number:,.0f} {unit}"
         number /= 1024
     return f"{number:,.1f} GB"
-
-
-_ADVICE: Sequence[tuple[str, str]] = (
-    (
-        "EXCEEDED",
-        "Select less, or raise the limit in Trino's configuration or the connection's extra (session).",
-    ),
-    ("ADMINISTRATIVELY", "An administrator of Trino ended it: ask there, then run the task again."),
-    ("CLUSTER_OUT_OF_MEMORY", "Others took the memory: run the task again later, or give Trino more."),
-    ("QUERY_QUEUE_FULL", "Too many queries wait in the resource group: run the task again later."),
-    ("NO_NODES_AVAILABLE", "No worker of Trino is up: look at its nodes."),
-    ("SERVER_STARTING_UP", "Trino is still starting: run the task again in a minute."),
-    ("CATALOG_NOT_FOUND", "The run's catalog was dropped while the task worked: run the task again."),
-    ("USER_CANCELED", "Somebody cancelled the query in Trino."),
-    ("QUERY_EXPIRED", "Trino heard nothing of the task for too long: run the task again."),
-)
-
-
-def _said(error: TrinoQueryError) -> str:
-    """The message, with what the catalog or the store answered where Trino keeps that to itself."""
-    message, cause = str(error.message), error.failure_info
-    while cause and cause.get("cause"):
-        cause = cause["cause"]
-    deepest = str((cause or {}).get("message") or "")
-    return message if not deepest or deepest in message else f"{message.rstrip('.')}: {deepest}"
-
-
-def _explained(message: str, name: str) -> str:
-    advice = next((words for begin, words in _ADVICE if name.startswith(begin)), "")
-    return f"{message.rstrip('.')}. {advice}" if advice else message

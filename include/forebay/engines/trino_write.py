@@ -44,22 +44,24 @@ def write(
         definition.name, there.schema() if there is not None else None, given, type_of=iceberg_type
     )
     engine.background.check()
-    table = _prepared(engine.config, definition, columns, there)
+    table = prepared(engine.config, definition, columns, there)
     if mode == "overwrite_partitions" and table.spec().is_unpartitioned():
         raise LakeError(
             f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to "
             "go by. Use overwrite or merge, or set partitioned_by before the table is created."
         )
-    before = row_count(table)
+    resumed = engine.resumed
+    before = row_count(table) if resumed is None else resumed.before
+    created = there is None if resumed is None else resumed.created
     types = dict(given)
     if mode == "merge":
-        written = engine.statement(_merge(definition, columns, types, select, key)).count or 0
+        written = engine.bring(_merge(definition, columns, types, select, key), before, created).count or 0
         table = _loaded(engine.config, definition.name)
         rows = row_count(table)
         # Trino counts both together, and a merge takes no row away.
         inserted, updated = rows - before, written - (rows - before)
     else:
-        query = engine.statement(_insert(definition, columns, types, select))
+        query = engine.bring(_insert(definition, columns, types, select), before, created)
         inserted, updated = query.count or 0, 0
         table = _loaded(engine.config, definition.name)
         if mode in ("overwrite", "overwrite_partitions"):
@@ -69,7 +71,7 @@ def write(
         table=definition.name, mode=mode, rows=rows, inserted=inserted, updated=updated,
         deleted=before + inserted - rows,
         snapshot_id=table.metadata.current_snapshot_id, seconds=round(time.monotonic() - started, 3),
-        created=there is None,
+        created=created,
     )  # fmt: skip
 
 
@@ -80,9 +82,7 @@ def _loaded(config: CatalogConfig, name: str) -> Table:
     return found
 
 
-def _prepared(
-    config: CatalogConfig, definition: TableDefinition, columns: Plan, table: Table | None
-) -> Table:
+def prepared(config: CatalogConfig, definition: TableDefinition, columns: Plan, table: Table | None) -> Table:
     """The table with the columns it is to have; made, without rows, where there is none."""
     if table is None:
         ensure_namespace(config, definition.name)

@@ -18,7 +18,9 @@ from forebay.machine.jars import Jar, JarError
 # Both archives and what is unpacked from them, for a moment.
 _FREE_DISK = 1200 << 20
 
-_KEPT = ("lib", "plugin/resource-group-managers", "plugin/session-property-managers")
+_KEPT = (
+    "lib", "plugin/password-authenticators", "plugin/resource-group-managers", "plugin/session-property-managers",
+)  # fmt: skip
 """What the server has: no launcher (Java is started directly), no plugins for other stores."""
 
 _DROPPED = (

@@ -69,7 +69,7 @@ class ChecksOperator(ForebayOperator):
         from forebay.checks.rules import from_dicts
         from forebay.checks.run import check, failure
         from forebay.engines.duckdb import DuckDBEngine
-        from forebay.engines.trino_client import TrinoError
+        from forebay.engines.trino_errors import TrinoError
         from forebay.operators.engine import Engines, blamed, counting, kind_of
 
         connection = self._sql or self.connection(self.conn_id)

@@ -10,8 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from forebay import sqltext
 from forebay.engines.duckdb import DuckDBEngine
-from forebay.engines.trino import TrinoEngine
-from forebay.engines.trino_client import Server, TrinoError
+from forebay.engines.trino import TrinoEngine, Unfinished
+from forebay.engines.trino_client import Server
+from forebay.engines.trino_errors import TrinoError
 from forebay.errors import ForebayError, Mistake
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ def kind_of(connection: Connection, conn_id: str) -> str:
 
 
 def opened(
-    operator: ForebayOperator, connection: Connection, context: Context, exclusive: Sequence[str] = ()
+    operator: ForebayOperator,
+    connection: Connection,
+    context: Context,
+    exclusive: Sequence[str] = (),
+    on_step: Callable[[Unfinished], None] | None = None,
+    resumed: Unfinished | None = None,
 ) -> DuckDBEngine | TrinoEngine:
     """The connection's engine, on the lake as this try sees it."""
     config, settings = operator.catalog(connection, exclusive=exclusive), connection.extra_dejson
@@ -46,10 +52,13 @@ def opened(
 
         def keep(query: str, info: str) -> None:
             operator.log.info("Trino's query %s: %s", query, info)
-            if (store := context.get("task_state_store")) is not None:
-                store.set(QUERY, query)
+            # A write says more of itself, see forebay.operators.resume.
+            if on_step is None and (store := context.get("task_state_store")) is not None:
+                store.set(QUERY, {"query": query})
 
-        return trino(connection, config, operator._who, keep, _logged(operator))
+        return trino(
+            connection, config, operator._who, keep, _logged(operator), on_step=on_step, resumed=resumed
+        )
     return DuckDBEngine(
         config,
         memory_limit=str(settings.get("memory_limit", "1GB")),
@@ -59,7 +68,13 @@ def opened(
 
 
 def trino(
-    connection: Connection, config: Any, who: TaskTry | None = None, keep: Any = None, log: Any = None
+    connection: Connection,
+    config: Any,
+    who: TaskTry | None = None,
+    keep: Any = None,
+    log: Any = None,
+    on_step: Callable[[Unfinished], None] | None = None,
+    resumed: Unfinished | None = None,
 ) -> TrinoEngine:
     """The Trino of a connection."""
     extra: Mapping[str, Any] = connection.extra_dejson
@@ -74,6 +89,8 @@ def trino(
         who=who,
         on_query=keep or (lambda query, info: None),
         log=log or (lambda line: None),
+        on_step=on_step or (lambda _: None),
+        resumed=resumed,
     )
 
 
@@ -85,7 +102,8 @@ def counting(
     if connection.conn_type != "trino":
         yield None
         return
-    with opened(operator, connection, context) as engine:
+    # The rows that stay depend on those that were there.
+    with opened(operator, connection, context, operator.tables) as engine:
         assert isinstance(engine, TrinoEngine)
         yield engine
 
@@ -104,7 +122,7 @@ class Engines:
 def before_a_try(operator: ForebayOperator, connection: Connection, conn_id: str, context: Context) -> str:
     """The engine's name; what an earlier try of this task left running in Trino is ended, and commits nothing.
 
-    Its query's id is in the task's state. Its rows are put back anyway, so there is nothing to go on from.
+    Its query's id is in the task's state.
     """
     from forebay.operators.transaction import named
 
@@ -113,7 +131,8 @@ def before_a_try(operator: ForebayOperator, connection: Connection, conn_id: str
         return kind
     who = named(operator, context)
     store = context.get("task_state_store")
-    query = store.get(QUERY) if store is not None else None
+    said = store.get(QUERY) if store is not None else None
+    query = said.get("query") if isinstance(said, Mapping) else None
     with trino(connection, operator.catalog(main=True), who, log=_logged(operator)) as engine:
         try:
             if query and engine.end_query(str(query)):
@@ -130,7 +149,8 @@ def _logged(operator: ForebayOperator) -> Callable[[str], None]:
 
 
 def blamed(error: TrinoError, statements: Sequence[Statement] = (), texts: Sequence[str] = ()) -> Exception:
-    """What a task raises for an error of Trino: at its place in the SQL file, and final where the SQL is the cause."""
+    """What a task raises for an error of Trino: at its place in the SQL file, and final where another try
+    would end the same way."""
     message = str(error)
     if error.place is not None:
         line, column = error.place
@@ -141,4 +161,4 @@ def blamed(error: TrinoError, statements: Sequence[Statement] = (), texts: Seque
                 said = message.partition(": ")[2] if message.startswith("line ") else message
                 message = str(Mistake(statement.lines.file, *place, "", said))
                 break
-    return AirflowFailException(message) if error.by_user else ForebayError(message)
+    return ForebayError(message) if error.transient else AirflowFailException(message)

@@ -79,8 +79,8 @@ class PublishOperator(ForebayOperator):
 
         ti: Any = context["ti"]
         run = Run.named(ti.dag_id, ti.run_id, getattr(context["dag_run"], "conf", None))
-        words = [word for key in self.tasks for word in _words(ti, key)]
-        found = [each["checks"] for key in self.checks for each in _words(ti, key, "return_value")]
+        words = [word for key in self.tasks for word in words_of(ti, key)]
+        found = [each["checks"] for key in self.checks for each in words_of(ti, key, "return_value")]
         tries = {str(word["task"]): int(word["try"]) for word in words}
         wrote = sorted({str(table) for word in words for table in word["wrote"]})
         with Rest(self.catalog(main=True)) as rest:
@@ -101,7 +101,7 @@ class PublishOperator(ForebayOperator):
         }
 
 
-def _words(ti: Any, key: str, name: str = XCOM) -> list[dict[str, Any]]:
+def words_of(ti: Any, key: str, name: str = XCOM) -> list[dict[str, Any]]:
     """What a task left for this one; of a mapped task one for each index, of a skipped task none."""
     found = ti.xcom_pull(task_ids=key, key=name)
     if found is None:

@@ -14,7 +14,9 @@ from forebay.operators.make import make
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
 
+    from forebay.operators.resume import Left
     from forebay.project import LoadedJob
+    from forebay.sqltext import Script
     from forebay.tasks.sql import Task
 
 
@@ -57,19 +59,26 @@ class SqlOperator(ForebayOperator):
         self.merge_key = merge_key or []
         self.writes = writes or []
         self._sql: Connection | None = None
+        self._left: Left | None = None
 
     def pre_execute(self, context: Context) -> None:
-        """Names this try after its engine; on Trino, earlier tries of the task are ended before their rows are put back."""
-        from forebay.operators.engine import before_a_try
+        """Names this try after its engine; on Trino it goes on with the write that a dead worker left, else ends it."""
+        from forebay.operators.engine import before_a_try, kind_of
+        from forebay.operators.resume import left
 
         self._sql = self.connection(self.conn_id)
-        self.engine_name = before_a_try(self, self._sql, self.conn_id, context)
+        self.engine_name = kind_of(self._sql, self.conn_id)
+        if self.table is not None and self.engine_name == "trino":
+            self._left = left(self, self._sql, context, self._fingerprint(self._script(), context))
+        if self._left is not None:
+            # Its rows count, so they are not put back, and its name is the one that the lens knows.
+            self._who = self._left.who
+            return
+        before_a_try(self, self._sql, self.conn_id, context)
         super().pre_execute(context)
 
-    def execute(self, context: Context) -> Any:
+    def _script(self) -> Script:
         from forebay import sqltext
-        from forebay.engines.trino_client import TrinoError
-        from forebay.operators.engine import blamed, kind_of, opened
 
         script = sqltext.parse(
             Path(self.file).read_text() if self.file else str(self.sql), self.file or "sql"
@@ -81,22 +90,47 @@ class SqlOperator(ForebayOperator):
             raise ForebayError(
                 f"the SQL writes {', '.join(undeclared)}, which the task does not declare. Add writes."
             )
+        return script
+
+    def _fingerprint(self, script: Script, context: Context) -> str:
+        from forebay.operators.resume import fingerprint, sources
+        from forebay.sqltext import to_trino
+
         values = self.values(context)
+        statements = [to_trino(statement.bind(values)) for statement in script.statements]
+        return fingerprint(
+            statements, self.table, self.mode, self.merge_key, self.layout, sources(self, context)
+        )
+
+    def execute(self, context: Context) -> Any:
+        from forebay.engines.trino_errors import TrinoError
+        from forebay.operators.engine import blamed, kind_of, opened
+        from forebay.operators.resume import done, keeping
+
+        script, values = self._script(), self.values(context)
         connection = self._sql or self.connection(self.conn_id)
         kind = kind_of(connection, self.conn_id)
+        on_step = None
+        if kind == "trino" and self.table is not None:
+            assert self._who is not None
+            on_step = keeping(self, context, self._who, self._fingerprint(script, context))
         # A SELECT that reads its own table would not give the same after another writer's rows; what a mode itself
         # looks at, the engine says.
         plain = self.table is not None and self.table not in script.reads
         # Trino's own MERGE does not say what its rows depend on.
         plain = plain and not (kind == "trino" and self.mode == "merge")
-        with opened(self, connection, context, () if plain else self.tables) as engine:
+        resumed = self._left.at if self._left is not None else None
+        with opened(self, connection, context, () if plain else self.tables, on_step, resumed) as engine:
             self._engine = engine
             statements = [engine.dialect(statement.bind(values)) for statement in script.statements]
             try:
                 if self.table is not None:
                     target = definition(self.table, self.layout, self.name_of(context))
                     mode: Any = self.mode
-                    return self.report(context, [engine.write(statements[0], target, mode, self.merge_key)])
+                    result = engine.write(statements[0], target, mode, self.merge_key)
+                    if on_step is not None:
+                        done(context)
+                    return self.report(context, [result])
                 changed, results = engine.script(statements, self.writes)
             except TrinoError as error:
                 raise blamed(error, script.statements, statements) from error

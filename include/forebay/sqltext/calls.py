@@ -10,7 +10,7 @@ from sqlglot import exp
 from forebay.errors import suggestion
 from forebay.sqltext import formats
 from forebay.sqltext.allowed import function_name
-from forebay.sqltext.functions import MACRO, REFUSED, RENAMED, REWRITTEN, SAME, known_functions
+from forebay.sqltext.functions import MACRO, NOT_HERE, REFUSED, RENAMED, REWRITTEN, SAME, known_functions
 from forebay.sqltext.macros import BODIES
 from forebay.sqltext.words import words
 from forebay.sqltext.zones import Refusal, at_time_zone, with_timezone
@@ -47,6 +47,8 @@ def translate_call(node: exp.Expr) -> exp.Expr:
         return node
     if name in REFUSED:
         raise Refusal(f"function {name} is not available on the embedded engine; {REFUSED[name]}")
+    if name in NOT_HERE:
+        raise Refusal(f"function {name} is not available on the embedded engine, so no job can use it")
     raise Refusal(f"unknown function {name[:80]}.{suggestion(name, known_functions(), listing='')}")
 
 
@@ -130,6 +132,12 @@ def _formatted(duck: str, parsing: bool, convert: Callable[[str, bool], str]) ->
         return call(duck, args[0], exp.Literal.string(converted))
 
     return rewrite
+
+
+def _approx_percentile(node: exp.Expr, args: Args) -> exp.Expr:
+    # DuckDB takes the share as a REAL only.
+    share = "REAL[]" if isinstance(args[1], exp.Array) else "REAL"
+    return call("approx_quantile", args[0], exp.cast(args[1], share, dialect="duckdb"))
 
 
 def _parse_datetime(node: exp.Expr, args: Args) -> exp.Expr:
@@ -251,6 +259,7 @@ _REWRITES: dict[str, Callable[[exp.Expr, Args], exp.Expr]] = {
     "avg": _average,
     "bitwise_and": _both(exp.BitwiseAnd),
     "bitwise_or": _both(exp.BitwiseOr),
+    "approx_percentile": _approx_percentile,
     "bitwise_not": lambda node, args: exp.BitwiseNot(this=exp.Paren(this=args[0])),
     "cardinality": _cardinality,
     "concat": _concat,

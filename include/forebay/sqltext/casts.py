@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 
 from forebay.sqltext.zones import Refusal
@@ -11,6 +13,7 @@ _WHOLE = {_T.TINYINT: "tinyint", _T.SMALLINT: "smallint", _T.INT: "integer", _T.
 _PLAIN = frozenset((_T.BOOLEAN, _T.FLOAT, _T.DOUBLE, _T.DATE, _T.TIME, _T.UUID, *_WHOLE))
 _TEXT = frozenset((_T.VARCHAR, _T.TEXT))
 _MOMENTS = frozenset((_T.TIMESTAMP, _T.TIMESTAMPTZ))
+_OFFSET = re.compile(r"(?<=\d) +(?=[+-]\d{2}:\d{2}$)")
 _ROUND = {0: "trino_seconds", 3: "trino_millis"}
 
 
@@ -29,15 +32,24 @@ def translate_cast(node: exp.Expr) -> exp.Expr:
         return exp.Anonymous(this="to_json", expressions=[value])
     if kind in _MOMENTS:
         return _to_moment(node, value, to)
-    if kind == _T.DECIMAL and not to.expressions and isinstance(value, exp.Literal) and value.is_string:
-        # A literal such as DECIMAL '1.50' has the type its digits say.
-        digits = value.name.strip().lstrip("+-")
-        scale = len(digits.partition(".")[2])
-        precision = max(len(digits.replace(".", "").lstrip("0")), scale, 1)
-        node.set("to", exp.DataType.build(f"DECIMAL({precision}, {scale})"))
+    if (exact := literal_type(node)) is not None:
+        node.set("to", exact)
         return node
     node.set("to", column_type(to))
     return node
+
+
+def literal_type(node: exp.Expr) -> exp.DataType | None:
+    """The type of a literal such as DECIMAL '1.50', which its digits say; None for anything else."""
+    to, value = node.args.get("to"), node.this
+    if to is None or to.this != _T.DECIMAL or to.expressions:
+        return None
+    if not isinstance(value, exp.Literal) or not value.is_string:
+        return None
+    digits = value.name.strip().lstrip("+-")
+    scale = len(digits.partition(".")[2])
+    precision = max(len(digits.replace(".", "").lstrip("0")), scale, 1)
+    return exp.DataType.build(f"DECIMAL({precision}, {scale})")
 
 
 def column_type(to: exp.Expr) -> exp.Expr:
@@ -86,6 +98,9 @@ def _to_moment(node: exp.Expr, value: exp.Expr, to: exp.Expr) -> exp.Expr:
     if precision > 6 or (precision not in (0, 3, 6) and not isinstance(value, exp.Literal)):
         raise Refusal("a timestamp is (0), (3) or (6) here: write timestamp(6)")
     node.set("to", exp.DataType(this=to.this, nested=False))
+    if isinstance(value, exp.Literal):
+        # DuckDB takes what stands apart for a zone's name.
+        value.set("this", _OFFSET.sub("", value.name))
     exact = isinstance(value, exp.Literal) and len(value.name.partition(".")[2].split(" ")[0]) <= precision
     if precision not in _ROUND or exact:
         return node

@@ -100,7 +100,7 @@ BODIES: dict[str, Overloads] = {
         (
             "x",
             "CASE x WHEN 'nan' THEN 'NaN' WHEN 'inf' THEN 'Infinity' WHEN '-inf' THEN '-Infinity'"
-            " WHEN '0.0' THEN '0.0E0' WHEN '-0.0' THEN '-0.0E0' ELSE"
+            " WHEN '0.0' THEN '0E0' WHEN '-0.0' THEN '-0E0' ELSE"
             " CASE WHEN x LIKE '-%' THEN '-' ELSE '' END"
             f" || trino_digits(regexp_replace(ltrim(replace({_MANTISSA}, '.', ''), '0'), '0+$', ''))"
             " || 'E' || CAST(coalesce(TRY_CAST(nullif(regexp_extract(x, 'e(.*)$', 1), '') AS INTEGER), 0)"

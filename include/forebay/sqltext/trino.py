@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from forebay.errors import Mistake
 from forebay.sqltext.allowed import CATALOG
+from forebay.sqltext.casts import literal_type
 from forebay.sqltext.dialect import PREFIX, TRINO, SyntaxProblem, tokenize
 from forebay.sqltext.duckdb import SqlError
 from forebay.sqltext.script import Statement
@@ -30,6 +31,9 @@ def to_trino(statement: Statement | exp.Expr) -> str:
             node.set("this", str(node.this).removeprefix(PREFIX))
         elif isinstance(node, exp.Table) and node.catalog == CATALOG:
             node.set("catalog", None)
+        elif isinstance(node, exp.Cast) and (exact := literal_type(node)) is not None:
+            # The tree calls DECIMAL '1.50' a cast, and a cast to DECIMAL alone has no decimals in Trino.
+            node.set("to", exact)
     return str(tree.sql(dialect=TRINO, comments=False))
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from forebay.machine import java, trino
+from forebay.stack import trino_access
 from forebay.stack.layout import Stack, write_private
 from forebay.stack.trino_groups import limits_of, resource_groups, session_limits
 
 _HEAP = "1g"
 _QUERY = "400MB"
 _IDLE_CLIENT = "30s"
+_INNER_SECRET = "FOREBAY_TRINO_INNER_SECRET"
 
 
 def folder(stack: Stack) -> Path:
@@ -34,6 +36,11 @@ def secrets(stack: Stack) -> dict[str, str]:
     }
 
 
+def environment(stack: Stack) -> dict[str, str]:
+    """All environment variables of the server."""
+    return {**secrets(stack), _INNER_SECRET: stack.secrets["trino_inner_secret"]}
+
+
 def write(stack: Stack) -> None:
     """Writes all of Trino's configuration anew, and removes catalogs of runs that an earlier start left."""
     etc = folder(stack) / "etc"
@@ -42,6 +49,7 @@ def write(stack: Stack) -> None:
         path.unlink()
     for name, text in files(stack).items():
         write_private(folder(stack) / name, text)
+    trino_access.write(stack)
 
 
 def files(stack: Stack) -> dict[str, str]:
@@ -53,8 +61,16 @@ def files(stack: Stack) -> dict[str, str]:
             {
                 "coordinator": "true",
                 "node-scheduler.include-coordinator": "true",
-                "http-server.http.port": str(stack.ports["trino"]),
                 "discovery.uri": stack.url("trino"),
+                # Over TLS only, and to nobody without a password: also not over plain HTTP on this machine.
+                "http-server.http.enabled": "false",
+                "http-server.https.enabled": "true",
+                "http-server.https.port": str(stack.ports["trino"]),
+                "http-server.https.keystore.path": str(trino_access.key(stack)),
+                "http-server.authentication.type": "PASSWORD",
+                "internal-communication.https.required": "true",
+                "internal-communication.https.truststore.path": str(trino_access.certificate(stack)),
+                "internal-communication.shared-secret": f"${{ENV:{_INNER_SECRET}}}",
                 "plugin.dir": str(trino.home() / "plugin"),
                 # Each run has a catalog of its own, made and dropped while Trino runs.
                 "catalog.management": "dynamic",
@@ -65,6 +81,12 @@ def files(stack: Stack) -> dict[str, str]:
                 # A task that is gone without a word: its queries end after this.
                 "query.client.timeout": _IDLE_CLIENT,
                 "query.max-history": "200",
+            }
+        ),
+        "etc/password-authenticator.properties": _properties(
+            {
+                "password-authenticator.name": "file",
+                "file.password-file": str(folder(stack) / "etc" / "password.db"),
             }
         ),
         "etc/resource-groups.properties": _properties(
