@@ -16,6 +16,7 @@ help: ## Show the targets
 install: ## Create .venv from the lock and fetch the pinned jars
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found on PATH. Install one (Debian: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; }
 	@$(PYTHON) tools/bootstrap.py
+	@$(BIN)/python tools/ui.py --optional
 	@$(BIN)/forebay setup
 
 .PHONY: demo
@@ -44,6 +45,10 @@ lint: install ## Check style and types
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/forebay check
+
+.PHONY: ui
+ui: install ## Build the SQL editor from npm's packages (install does it too, where it can)
+	@$(BIN)/python tools/ui.py
 
 .PHONY: docs
 docs: install ## Write the generated parts of the documentation

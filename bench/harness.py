@@ -34,14 +34,14 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running(root: Path) -> Iterator[Stack]:
+def running(root: Path, parts: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Iterator[Stack]:
     """A stack over a project, on free ports; gone afterwards."""
     stack = Stack(root, root / ".forebay")
     (root / "dags").mkdir(parents=True, exist_ok=True)
     # Python remembers of a folder on its path that it was not there.
     (root / "include").mkdir(exist_ok=True)
     try:
-        lifecycle.up(stack, lambda _: None, free_ports=True)
+        lifecycle.up(stack, lambda _: None, free_ports=True, parts=parts, without=without)
         yield stack
     finally:
         lifecycle.down(stack)

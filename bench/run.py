@@ -12,7 +12,19 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-NAMES = ("check", "latency", "stack", "publish", "lens", "checks", "histories")
+NAMES = (
+    "check",
+    "latency",
+    "stack",
+    "publish",
+    "lens",
+    "checks",
+    "on_trino",
+    "histories",
+    "catalog",
+    "worksheet",
+    "connections",
+)
 
 
 def main() -> None:

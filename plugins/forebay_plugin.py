@@ -36,5 +36,14 @@ class Forebay(AirflowPlugin):
                 "nav_top_level": True,
                 "icon": f"{place}/static/lake.svg",
                 "icon_dark_mode": f"{place}/static/lake-dark.svg",
-            }
+            },
+            {
+                # A tab of Airflow's page of a run, and no page of its own.
+                "name": "Lake",
+                "href": f"{place}/runs/{{DAG_ID}}/{{RUN_ID}}?tab=1",
+                "destination": "dag_run",
+                "url_route": "lake-run",
+                "icon": f"{place}/static/lake.svg",
+                "icon_dark_mode": f"{place}/static/lake-dark.svg",
+            },
         ]

@@ -13,7 +13,7 @@ HIDDEN = "***"
 PORT_WORDS = {
     "airflow": "Airflow's UI and REST API; asks for a login",
     "lens": "the catalog as a run sees it; passes on the credential of who asks",
-    "trino": "Trino's UI and API, with `forebay up --with trino`; any user name",
+    "trino": "Trino's UI and API, with `forebay up --with trino`; asks for a login, over TLS",
     "s3": "object store, S3's protocol; asks for the stack's key",
     "catalog": "Iceberg REST catalog; asks for the stack's key",
 }
@@ -61,7 +61,7 @@ FILES = {
     "secrets.json": "passwords and keys, made at the first start; for its owner only (0600)",
     "ports.json": "the ports as last started",
     "parts.json": "what `forebay up --with` added",
-    "trino": "Trino's configuration, written anew at each start, and its working files",
+    "trino": "Trino's configuration, written anew at each start, and its working files; `certificate.pem` is for its clients",
     "supervisord.conf": "written anew at each start",
     "airflow/airflow.cfg": "written anew at each start, holds secrets (0600)",
     "airflow/passwords.json": "password of Airflow's user admin (0600)",
@@ -125,8 +125,17 @@ def page(root: Path) -> str:
 def example_stack(parts: bool = False) -> Stack:
     """A stack with default ports and without secrets, that is nowhere on disk; with all of PARTS or none."""
     stack = Stack(Path("<repository>"), Path("<repository>/.forebay"))
-    names = ("admin_password", "postgres_password", "access_key", "secret_key", "store_signing_key")
-    secrets = dict.fromkeys((*names, "fernet_key", "jwt_secret", "api_secret_key"), HIDDEN)
+    names = (
+        "admin_password",
+        "postgres_password",
+        "access_key",
+        "secret_key",
+        "store_signing_key",
+        "trino_password",
+    )
+    secrets = dict.fromkeys(
+        (*names, "trino_inner_secret", "fernet_key", "jwt_secret", "api_secret_key"), HIDDEN
+    )
     # What the stack would otherwise read from, or write to, its state folder.
     stack.__dict__.update(
         secrets=secrets,

@@ -162,6 +162,7 @@ async def _answer(request: Request, status: int, message: str, headers: Any = No
         return JSONResponse({"detail": message}, status, headers)
     login = ""
     if status == 401:
+        message = "The lake is shown to those who are logged in to Airflow."
         login = str(get_auth_manager().get_url_login())
         login += f"{'&' if '?' in login else '?'}{urlencode({'next': str(request.url)})}"
     title = _TITLES.get(status, "Something broke")
@@ -189,7 +190,7 @@ class _Border:
                 started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 

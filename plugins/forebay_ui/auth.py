@@ -15,9 +15,15 @@ from urllib.parse import urlsplit
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import (
+    ConnectionDetails,
+    DagAccessEntity,
+    DagDetails,
+)
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.configuration import conf
+from airflow.models.connection import Connection as AirflowConnection
+from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 
 from forebay_ui.owners import Owners
@@ -53,8 +59,16 @@ class Visitor:
         return hmac.new(key, f"forebay-csrf\n{self._token}".encode(), hashlib.sha256).hexdigest()
 
     @cached_property
-    def _jobs(self) -> frozenset[str]:
+    def jobs(self) -> frozenset[str]:
+        """Airflow's dags that they may read."""
         return frozenset(get_auth_manager().get_authorized_dag_ids(user=self.user, method="GET"))
+
+    @cached_property
+    def _jobs_of(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for job in self.jobs:
+            found.setdefault(job.partition(".")[0], []).append(job)
+        return found
 
     @cached_property
     def _workspaces(self) -> dict[tuple[Method, str], bool]:
@@ -64,12 +78,22 @@ class Visitor:
         """Whether the auth manager allows this on the workspace's jobs: on one that exists, or on any it may have."""
         key = (method, workspace)
         if key not in self._workspaces:
-            jobs = [job for job in self._jobs if job.partition(".")[0] == workspace]
+            jobs = self._jobs_of.get(workspace, [])
             # Not the name of a job: it is allowed to those who may do it to every job.
             self._workspaces[key] = (method == "GET" and bool(jobs)) or any(
                 self._allowed(method, name, workspace) for name in (f"{workspace}.", *jobs[:200])
             )
         return self._workspaces[key]
+
+    def may_job(self, method: Method, job: str) -> bool:
+        """Whether the auth manager allows this on the runs of one job, as it does for Airflow's own pages of them.
+
+        The runs of a job that Airflow has forgotten are its workspace's.
+        """
+        workspace = job.partition(".")[0]
+        if job not in self.jobs and DagModel.get_dagmodel(job) is None:
+            return self.may(method, workspace)
+        return self._allowed(method, job, workspace, DagAccessEntity.RUN)
 
     def reads(self, namespace: str) -> bool:
         """Whether they may see the tables of a namespace: those of a workspace they read."""
@@ -77,12 +101,35 @@ class Visitor:
 
     @cached_property
     def reads_anything(self) -> bool:
-        return bool(self._jobs) or self._allowed("GET", "", "")
+        return bool(self.jobs) or self._allowed("GET", "", "")
 
-    def _allowed(self, method: Method, job: str, workspace: str) -> bool:
+    def may_connection(self, method: Method, conn_id: str) -> bool:
+        """Whether the auth manager allows this on an Airflow connection, also on one that nobody has made yet."""
+        team = AirflowConnection.get_team_name(conn_id) if conf.getboolean("core", "multi_team") else None
+        details = ConnectionDetails(conn_id=conn_id, team_name=team)
+        return bool(
+            get_auth_manager().is_authorized_connection(method=method, details=details, user=self.user)
+        )
+
+    @cached_property
+    def reads_audit(self) -> bool:
+        """Whether Airflow shows them its audit log."""
+        return bool(
+            get_auth_manager().is_authorized_dag(
+                method="GET", access_entity=DagAccessEntity.AUDIT_LOG, details=DagDetails(), user=self.user
+            )
+        )
+
+    def _allowed(
+        self, method: Method, job: str, workspace: str, entity: DagAccessEntity | None = None
+    ) -> bool:
         team = workspace if workspace and conf.getboolean("core", "multi_team") else None
         details = DagDetails(id=job or None, team_name=team)
-        return bool(get_auth_manager().is_authorized_dag(method=method, details=details, user=self.user))
+        return bool(
+            get_auth_manager().is_authorized_dag(
+                method=method, access_entity=entity, details=details, user=self.user
+            )
+        )
 
 
 async def visitor(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> Visitor:
@@ -133,6 +180,53 @@ def of_namespace(method: Method) -> Callable[..., None]:
             )
 
     return check
+
+
+def of_workspace(method: Method) -> Callable[..., None]:
+    """A route's right on the workspace in its path."""
+
+    def check(workspace: str, who: Visiting) -> None:
+        if not who.may(method, workspace):
+            raise HTTPException(
+                403,
+                f"Your role in Airflow does not let you see the workspace '{workspace}'. Ask its owner for it.",
+            )
+
+    return check
+
+
+def of_job(method: Method) -> Callable[..., None]:
+    """A route's right on the runs of the job in its path. Others learn nothing of what is there."""
+
+    def check(job: str, who: Visiting) -> None:
+        if not who.may_job(method, job):
+            does = "see the runs of" if method == "GET" else "do this with the runs of"
+            raise HTTPException(
+                403, f"Your role in Airflow does not let you {does} '{job}'. Ask its owner for it."
+            )
+
+    return check
+
+
+def of_connection(method: Method) -> Callable[..., None]:
+    """A route's right on the Airflow connection in its path. Others do not learn whether it is there."""
+
+    def check(connection: str, who: Visiting) -> None:
+        if not who.may_connection(method, connection):
+            does = "see" if method == "GET" else "check"
+            raise HTTPException(
+                403, f"Your role in Airflow does not let you {does} its connections. Ask an admin for it."
+            )
+
+    return check
+
+
+def audits(who: Visiting) -> None:
+    """A route's right: to see Airflow's audit log."""
+    if not who.reads_audit:
+        raise HTTPException(
+            403, "Your role in Airflow does not let you see its audit log. Ask an admin for it."
+        )
 
 
 def guards(dependant: Any) -> set[Any]:

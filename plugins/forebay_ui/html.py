@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -33,22 +34,41 @@ HEADERS = {
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page. `context` is what its template shows."""
+    """A page. `context` is what its template shows.
+
+    To somebody without a session the page carries its style itself, for they may not have our files.
+    """
+    style = Markup(_style()) if status == 401 else ""
+    text = environment().get_template(template).render(shared(request), **context, style=style)
+    answer = HTMLResponse(text, status_code=status)
+    if status == 401:
+        digest = b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+        answer.headers["content-security-policy"] = POLICY.replace(
+            "style-src 'self'", f"style-src 'sha256-{digest}'"
+        )
+    return answer
+
+
+def shared(request: Request) -> dict[str, Any]:
+    """What every template may use: addresses, ours and Airflow's."""
     root = str(request.scope.get("root_path", ""))
-    values = {
+    return {
         "root": root,
         # Airflow's own pages, beside ours.
         "airflow": root.rpartition("/")[0],
         "request": request,
         "here": request.url.path.removeprefix(root),
         "static": lambda name: f"{root}/static/{name}?v={_version(name)}",
-        **context,
     }
-    return HTMLResponse(_environment().get_template(template).render(values), status_code=status)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def _style() -> str:
+    return (STATIC / "console.css").read_text()
+
+
+@lru_cache(maxsize=1)
+def environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -65,6 +85,8 @@ def _environment() -> jinja2.Environment:
         segment=segment,
         query=query,
         run_name=run_name,
+        capital=capital,
+        epoch=epoch,
     )
     environment.globals.update(run_link=run_link)
     return environment
@@ -92,6 +114,11 @@ def run_name(run: str) -> str:
         return run if len(run) <= 40 else f"{run[:39]}…"
     kind, day, clock = found.groups()
     return f"{kind.replace('_', ' ')} {day} {clock}"
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
+    return text[:1].upper() + text[1:]
 
 
 def run_link(job: str, run: str) -> str:
@@ -126,6 +153,11 @@ def milliseconds(seconds: float | None) -> str:
 def moment(at: float | None) -> str:
     """A moment to the second, in UTC."""
     return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def epoch(text: object) -> float | None:
+    """A moment as Airflow writes it, in seconds since 1970."""
+    return datetime.fromisoformat(str(text)).timestamp() if text else None
 
 
 def ago(at: float | None) -> Markup:

@@ -22,6 +22,7 @@ class Owners:
         project = Project(root)
         self.names = tuple(project.workspace_names())
         self.files: dict[str, WorkspaceFile] = {}
+        self._of: dict[str, str] = {}
         for name in self.names:
             try:
                 self.files[name] = project.load_workspace_file(name)
@@ -37,6 +38,11 @@ class Owners:
 
     def of(self, namespace: str) -> str:
         """The workspace that owns a namespace. One that nobody owns is a workspace of its own name, with no jobs."""
+        if namespace not in self._of:
+            self._of[namespace] = self._find(namespace)
+        return self._of[namespace]
+
+    def _find(self, namespace: str) -> str:
         if namespace in self.names:
             return namespace
         owners = [name for name, file in self.files.items() if file.owns(namespace)]

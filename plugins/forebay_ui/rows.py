@@ -1,6 +1,6 @@
 """Rows, files and check results of one table: what needs reading more than its metadata document. Bounded, always."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ _BUCKETS = (
 )
 _CELL = 500
 _PARTITIONS = 50
+_CHECKS = 1000
 
 
 @dataclass(frozen=True)
@@ -98,21 +99,42 @@ def files(config: CatalogConfig, name: str, expected: int | None) -> FileSummary
 
 def check_results(config: CatalogConfig, name: str, limit: int) -> list[dict[str, Any]]:
     """What checks found on a table, newest first; nothing where none were made."""
+    return _results(config, name.rpartition(".")[0], {"table_name": name}, limit)
+
+
+def checks_of_run(
+    config: CatalogConfig, namespaces: Iterable[str], job: str, run: str
+) -> list[dict[str, Any]]:
+    """What the checks of one run found, by table and rule."""
+    rows = [
+        row
+        for namespace in sorted(set(namespaces))
+        for row in _results(config, namespace, {"job": job, "run_id": run}, _CHECKS)
+    ]
+    return sorted(rows, key=lambda row: (str(row["table_name"]), str(row["task"]), str(row["rule"])))
+
+
+def _results(
+    config: CatalogConfig, namespace: str, wanted: Mapping[str, str], limit: int
+) -> list[dict[str, Any]]:
     from pyiceberg import expressions
     from pyiceberg.exceptions import NoSuchTableError
 
     columns = (
-        "checked_at", "job", "task", "run_id", "rule", "expectation", "column_name", "severity", "verdict",
-        "element_count", "unexpected_count", "observed_value", "snapshot_id",
+        "checked_at", "job", "task", "run_id", "try_number", "table_name", "rule", "expectation", "column_name",
+        "severity", "verdict", "element_count", "unexpected_count", "observed_value", "snapshot_id",
     )  # fmt: skip
     # Its own types know only the form with keywords that it makes of this one.
     equal: Any = expressions.EqualTo
-    kept = f"{name.rpartition('.')[0]}.{CHECK_RESULTS}"
+    row_filter: Any = expressions.AlwaysTrue()
+    for column, value in wanted.items():
+        row_filter = expressions.And(row_filter, equal(column, value))
+    kept = f"{namespace}.{CHECK_RESULTS}"
     try:
         with config.reached():
             table = config.pyiceberg().load_table(kept)
             there = tuple(column for column in columns if column in table.schema().column_names)
-            found = table.scan(row_filter=equal("table_name", name), selected_fields=there).to_arrow()
+            found = table.scan(row_filter=row_filter, selected_fields=there).to_arrow()
     except NoSuchTableError:
         return []
     except ValueError as error:
@@ -121,12 +143,34 @@ def check_results(config: CatalogConfig, name: str, limit: int) -> list[dict[str
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a checks task, with what it found, newest first."""
+
+    job: str
+    task: str
+    rule: str
+    results: list[dict[str, Any]]
+
+    @property
+    def passed(self) -> int:
+        return sum(each["verdict"] == "passed" for each in self.results)
+
+
+def by_rule(results: Sequence[dict[str, Any]], most: int) -> list[Rule]:
+    """Results by their rules, those first that did not pass the last time; so many of each."""
+    found: dict[tuple[Any, Any, Any], list[dict[str, Any]]] = {}
+    for each in results:
+        found.setdefault((each["job"], each["task"], each["rule"]), []).append(each)
+    rules = [Rule(job, task, rule, listed[:most]) for (job, task, rule), listed in found.items()]
+    return sorted(
+        rules, key=lambda each: (each.results[0]["verdict"] == "passed", each.job, each.task, each.rule)
+    )
+
+
 def latest(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each rule what was found last, when the table was looked at last."""
-    seen: dict[tuple[Any, Any, Any], dict[str, Any]] = {}
-    for each in results:
-        seen.setdefault((each["job"], each["task"], each["rule"]), each)
-    return list(seen.values())
+    return [each.results[0] for each in by_rule(results, 1)]
 
 
 def _load(config: CatalogConfig, name: str) -> "Table":

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from forebay.lake.describe import describe, size_of, type_text
-from forebay.lake.index import Entry, View, _texts
+from forebay.lake.index import Entry, View
+from forebay.lake.lineage import Graph
 
 FIELDS: list[dict[str, Any]] = [
     {"id": 1, "name": "carrier", "type": "string", "required": True, "doc": "Two-letter code"},
@@ -74,7 +75,7 @@ def test_a_table_in_words() -> None:
         None,
     )
     assert [(each.name, each.kind, each.snapshot) for each in about.references] == [("kept", "tag", 7)]
-    assert about.growth == ((1.0, 10), (2.0, 30))
+    assert about.growth == ((1.0, 10, 4096), (2.0, 30, 4096))
 
 
 def test_a_table_without_rows() -> None:
@@ -101,7 +102,7 @@ def test_types_as_people_write_them(kind: Any, text: str) -> None:
 
 def view(*tables: str) -> View:
     entries = {table: Entry.of(table, document()) for table in tables}
-    return View(entries, ("flights", "sales"), at=1.0, _search=tuple(_texts(entries.values())))
+    return View.of(entries, ("flights", "sales"), Graph(), 1.0)
 
 
 def test_search_puts_names_first_and_shows_nothing_that_is_not_allowed() -> None:

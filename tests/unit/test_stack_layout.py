@@ -364,7 +364,10 @@ def test_trinos_files_hold_no_secret(stack: Stack) -> None:
     assert stack.secrets["secret_key"] not in text
     assert stack.secrets["access_key"] not in text
     assert "${ENV:FOREBAY_LAKE_SECRET_KEY}" in text
-    assert f"http-server.http.port={stack.ports['trino']}\n" in text
+    for name in ("admin_password", "trino_password", "trino_inner_secret"):
+        assert stack.secrets[name] not in text
+    assert f"http-server.https.port={stack.ports['trino']}\n" in text
+    assert "http-server.http.enabled=false\n" in text
 
 
 def test_the_engine_of_lake_sql(stack: Stack) -> None:

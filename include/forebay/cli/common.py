@@ -66,11 +66,11 @@ def sql_engine() -> DuckDBEngine | TrinoEngine:
     from forebay import sqltext
     from forebay.engines.duckdb import DuckDBEngine
     from forebay.engines.trino import TrinoEngine
-    from forebay.engines.trino_client import Server
+    from forebay.stack import trino_access
 
     config, ours = lake(), running_stack()
     if "trino" in ours.parts:
-        return TrinoEngine(config.published(), Server("127.0.0.1", ours.ports["trino"]), catalog="lake")
+        return TrinoEngine(config.published(), trino_access.server(ours), catalog="lake")
     return DuckDBEngine(config, macros=sqltext.MACROS)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +12,9 @@ from forebay.errors import ForebayError
 from forebay.stack.airflow_api import AirflowApi
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from forebay.lake.branch import Json
-    from forebay.lake.connection import CatalogConfig
     from forebay.lake.diff import Files, Sides
     from forebay.lake.sample import Row, Sample
-    from forebay.stack.runs import KnownRun
 
 _WIDTH = 200
 
@@ -55,6 +51,7 @@ def command(
     """
     from forebay.lake.diff import sides
     from forebay.lake.rest import Rest
+    from forebay.stack.compare import difference
     from forebay.stack.runs import find, touched
 
     root, config = repository(), lake()
@@ -74,69 +71,26 @@ def command(
         raise ForebayError(
             f"{found.name} {happened}: there is nothing to compare. See: forebay runs {found.run.job}"
         )
-    tables = [
-        _table(root, config, found, metadata, both, key, limit, full, output) for metadata, both in compared
-    ]
+    tables = []
+    for metadata, both in compared:
+        made = difference(
+            root, config, found.run.job, metadata, both, key=key, limit=limit, full=full,
+            big=partial(_announce, both),
+        )  # fmt: skip
+        tables.append(made.document())
+        if output == "text":
+            _show(both, made.said, made.files, made.rows)
     if output == "json":
         print_json(
             {"job": found.run.job, "run_id": found.run.run, "airflow": found.airflow, "tables": tables}
         )
 
 
-def _table(
-    root: Path, config: CatalogConfig, run: KnownRun, metadata: Json, both: Sides, key: tuple[str, ...],
-    limit: int, full: bool, output: str,
-) -> dict[str, Any]:  # fmt: skip
-    from forebay.lake.diff import files, shape_changes
-    from forebay.lake.sample import sample
-
-    table = config.pyiceberg().load_table(both.table)
-    said = [config.redact(text) for text in shape_changes(metadata, both)]
-    differ = files(table, both)
+def _announce(both: Sides, differ: Files) -> None:
     if differ.bytes > 16 << 20:
         progress(
             f"{both.table}: {len(differ.old) + len(differ.new):,} files differ, {differ.bytes >> 20:,} MB"
         )
-    rows = sample(
-        table, both, differ, key or _merge_key(root, run.run.job, both.table), limit=limit, full=full
-    )
-    if output == "text":
-        _show(both, said, differ, rows)
-    return {
-        "table": both.table,
-        "state": both.state,
-        "from_snapshot_id": None if both.old is None else str(both.old),
-        "to_snapshot_id": None if both.new is None else str(both.new),
-        "files": {"added": differ.added, "removed": differ.removed},
-        "rows_in_files": {"added": differ.rows_added, "removed": differ.rows_removed},
-        "changes": said,
-        "key": list(rows.key),
-        "rows": {"added": rows.added_count, "removed": rows.removed_count, "changed": rows.changed_count},
-        "sample": {
-            "added": [_plain(row) for row in rows.added],
-            "removed": [_plain(row) for row in rows.removed],
-            "changed": [
-                {
-                    "key": _plain(name),
-                    "columns": {column: [_value(v) for v in pair] for column, pair in values.items()},
-                }
-                for name, values in rows.changed
-            ],
-        },
-        "note": rows.note,
-    }
-
-
-def _merge_key(root: Path, job: str, table: str) -> tuple[str, ...]:
-    from forebay.project import Project
-
-    workspace, _, name = job.partition(".")
-    try:
-        tasks = Project(root).load_job(workspace, name).spec.tasks
-    except ForebayError:
-        return ()
-    keys = (getattr(task, "merge_key", ()) for task in tasks if table in task.writes)
-    return next((tuple(key) for key in keys if key), ())
 
 
 def _show(both: Sides, said: list[str], differ: Files, rows: Sample) -> None:
@@ -180,21 +134,6 @@ def _cut(text: str) -> str:
 
 
 def _text(value: object) -> str:
-    return "NULL" if value is None else str(_value(value))
+    from forebay.stack.compare import value as plain
 
-
-def _plain(row: Row) -> Row:
-    return {name: _value(value) for name, value in row.items()}
-
-
-def _value(value: Any) -> Any:
-    """A value as JSON has it; what it has not becomes text."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(name): _value(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_value(each) for each in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return "NULL" if value is None else str(plain(value))

@@ -49,24 +49,11 @@ def command(run: str | None, older: str | None, yes: bool, output: str) -> None:
 
 def _discard(api: AirflowApi, rest: Rest, text: str, yes: bool, output: str) -> None:
     from forebay.lake.publish import discard
-    from forebay.stack.runs import find, touched
+    from forebay.stack.acts import to_discard
+    from forebay.stack.runs import find
 
     run = find(api, text)
-    shown = {table: what for table, _, what in touched(repository(), rest, run.run)}
-    opened = sorted(table for table, what in shown.items() if "open" in what)
-    if not run.ended:
-        raise ForebayError(
-            f"{run.name} is still {run.airflow}. Wait for it, or mark it as failed in Airflow first."
-        )
-    if published := sorted(table for table, what in shown.items() if "published" in what):
-        raise ForebayError(
-            f"{run.name} has published {', '.join(published)}. Discarding is for what nobody sees yet; take it back "
-            f"with forebay rollback {run.name}"
-        )
-    if not opened:
-        raise ForebayError(
-            f"{run.name} has no branch: there is nothing to discard. See: forebay runs {run.run.job}"
-        )
+    opened = to_discard(repository(), rest, run)
     confirmed(f"Drop what {run.name} wrote to {', '.join(opened)}?", yes)
     dropped = discard(rest, run.run, opened)
     if output == "json":

@@ -10,7 +10,7 @@ from forebay.errors import ForebayError
 
 @click.command("password")
 def command() -> None:
-    """Print the password of Airflow's user `admin`, made at the stack's first start.
+    """Print the password of the user `admin` of Airflow and Trino, made at the stack's first start.
 
     \b
     Example:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from forebay.cli.common import confirmed, counted, lake, output_option, print_json, repository, running_stack
-from forebay.errors import ForebayError
 from forebay.stack.airflow_api import AirflowApi
 
 if TYPE_CHECKING:
-    from forebay.lake.built_on import Lake, Plan
-    from forebay.lake.rest import Rest
+    from forebay.lake.built_on import Plan
     from forebay.stack.runs import KnownRun
 
 
@@ -36,37 +34,28 @@ def command(context: click.Context, run: str, cascade: bool, yes: bool, output: 
       forebay rollback manual__2026-01-01T05 --cascade          # the plan, then a question
       forebay rollback manual__2026-01-01T05 --cascade --yes
     """
-    from forebay.lake.built_on import Lake, plan
-    from forebay.lake.history import every
     from forebay.lake.rest import Rest
     from forebay.lake.rollback import BuiltOn, roll_back
+    from forebay.stack.acts import lake_reader, plan_document, to_roll_back
     from forebay.stack.runs import find
 
     with AirflowApi.of_stack(running_stack()) as api, Rest(lake()) as rest:
         found = find(api, run)
-        if not found.ended:
-            raise ForebayError(
-                f"{found.name} is still {found.airflow}. Wait for it, or mark it as failed in Airflow first."
-            )
-
-        def read() -> Lake:
-            names = [name for namespace in rest.namespaces() for name in rest.names(namespace)]
-            return Lake(every(rest, names, counted("tables searched")), _at_work(api))
-
-        wanted = plan(read(), found.run)
+        read = lake_reader(api, rest, counted("tables searched"))
+        wanted = to_roll_back(repository(), rest, found, read)
         if not wanted.tables:
-            _nothing(rest, found, output)
+            _before(found, output)
             return
         if wanted.dependents and not cascade:
             if output == "json":
-                print_json(_plain(wanted, found, "refused"))
+                print_json(plan_document(wanted, found.run, "refused"))
                 context.exit(1)
             raise BuiltOn(wanted)
         if wanted.dependents:
             if output == "text":
                 _show(wanted, found)
             elif not yes:
-                print_json(_plain(wanted, found, "planned"))
+                print_json(plan_document(wanted, found.run, "planned"))
                 return
             if not yes and not sys.stdin.isatty():
                 click.echo("Nothing was done. To do it: --cascade --yes")
@@ -74,40 +63,18 @@ def command(context: click.Context, run: str, cascade: bool, yes: bool, output: 
             confirmed(f"Roll all of this back with {found.name}?", yes)
         done = roll_back(rest, read, wanted, cascade=cascade)
     if output == "json":
-        print_json(_plain(done, found, "rolled back"))
+        print_json(plan_document(done, found.run, "rolled back"))
         return
     if not wanted.dependents:
         _show(done, found)
     click.echo(click.style(f"{found.name} is rolled back.", fg="green"))
 
 
-def _nothing(rest: Rest, run: KnownRun, output: str) -> None:
-    """The run has nothing on main: it was rolled back before, or was never there."""
-    from forebay.stack.runs import touched
-
-    shown: set[str] = set()
-    for _, _, words in touched(repository(), rest, run.run):
-        shown.update(words)
-    if "rolled back" not in shown:
-        hint = (
-            f"Its branch is dropped by forebay discard {run.name}"
-            if "open" in shown
-            else "It published nothing"
-        )
-        raise ForebayError(f"{run.name} is not published, so there is nothing to roll back. {hint}.")
+def _before(run: KnownRun, output: str) -> None:
     if output == "json":
         print_json({"job": run.run.job, "run_id": run.run.run, "state": "rolled back", "tables": []})
     else:
         click.echo(f"{run.name} was rolled back before.")
-
-
-def _at_work(api: AirflowApi) -> list[Any]:
-    from forebay.stack.runs import KnownRun
-
-    pages = (
-        api.get("/dags/~/dagRuns", limit=100, state=state)["dag_runs"] for state in ("running", "queued")
-    )
-    return [KnownRun.of(each).run for page in pages for each in page]
 
 
 def _show(found: Plan, run: KnownRun) -> None:
@@ -124,40 +91,3 @@ def _show(found: Plan, run: KnownRun) -> None:
         click.echo(f"  {table_name}: {len(branches)} unpublished branches are dropped")
     for doubt in found.doubts:
         click.echo(f"  {click.style('may have read it', fg='yellow')} {doubt}: not all that it read is known")
-
-
-def _plain(found: Plan, run: KnownRun, state: str) -> dict[str, Any]:
-    return {
-        "job": run.run.job,
-        "run_id": run.run.run,
-        "state": state,
-        "tables": [
-            {
-                "table": table.table,
-                "from_snapshot_id": None if table.head is None else str(table.head),
-                "to_snapshot_id": None if table.base is None else str(table.base),
-                "runs": [f"{each.job}/{each.run}" for each in table.runs],
-                "snapshots": table.snapshots,
-                "other_writers": table.others,
-                "note": table.note,
-            }
-            for table in found.tables
-        ],
-        "branches_dropped": {
-            table: [branch.name for branch in each] for table, each in found.branches.items()
-        },
-        "built_on": [
-            {
-                "name": each.name,
-                "job": each.run.job if each.run else None,
-                "run_id": each.run.run if each.run else None,
-                "table": each.table,
-                "why": each.why,
-                "at": each.at,
-                "published": each.published,
-            }
-            for each in found.dependents
-        ],
-        "may_have_read": list(found.doubts),
-        "running": list(found.running),
-    }

@@ -44,45 +44,21 @@ def command(job: str | None, limit: int, output: str) -> None:
       forebay runs flights.daily_delays
       forebay runs --limit 5 --output json
     """
-    from forebay.lake.history import every
     from forebay.lake.rest import Rest
-    from forebay.lake.state import RunsOf
-    from forebay.stack.runs import last, state_of, tables_of
+    from forebay.stack.runs import listed
 
-    ours, root = running_stack(), repository()
+    ours = running_stack()
     with AirflowApi.of_stack(ours) as api, Rest(lake()) as rest:
         if job is not None and not api.has_dag(job):
             known = [str(dag["dag_id"]) for dag in api.get("/dags", limit=100)["dags"]]
             raise ForebayError(f"there is no job '{job}'." + suggestion(job, known, "Jobs"))
-        runs = last(api, job, limit)
-        tables = {name: tables_of(root, rest, name) for name in {run.run.job for run in runs}}
-        names = sorted({table for found in tables.values() for table in found})
-        read = {
-            table: RunsOf.read(table, document)
-            for table, document in every(rest, names, counted("tables looked at"))
-        }
-        rows = []
-        for run in runs:
-            shown = {
-                table: words
-                for table in tables[run.run.job]
-                if table in read and (words := read[table].words(run.run))
+        rows = [
+            {
+                **each.document(),
+                "url": f"{ours.url('airflow')}/dags/{each.run.run.job}/runs/{each.run.run.airflow}",
             }
-            every_word = set().union(*shown.values()) if shown else set()
-            rows.append(
-                {
-                    "job": run.run.job,
-                    "run_id": run.run.run,
-                    "state": state_of(api, run, every_word),
-                    "airflow": run.airflow,
-                    "started_at": run.document.get("start_date"),
-                    "seconds": run.document.get("duration"),
-                    "started_by": run.document.get("triggering_user_name") or run.document.get("run_type"),
-                    "branch": run.run.branch,
-                    "tables": {table: sorted(words) for table, words in shown.items()},
-                    "url": f"{ours.url('airflow')}/dags/{run.run.job}/runs/{run.run.airflow}",
-                }
-            )
+            for each in listed(api, repository(), rest, job, limit, counted("tables looked at"))
+        ]
     if output == "json":
         print_json(rows)
         return
@@ -98,7 +74,7 @@ def command(job: str | None, limit: int, output: str) -> None:
                 _time(row["started_at"]),
                 f"{row['seconds']:.1f}" if isinstance(row["seconds"], float) else "-",
                 str(row["started_by"]),
-                ", ".join(row["tables"]) or "-",  # type: ignore[arg-type]
+                ", ".join(row["tables"]) or "-",
             ]
             for row in rows
         ],

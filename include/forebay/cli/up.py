@@ -9,6 +9,7 @@ import click
 from forebay.cli.common import progress, stack, this_command
 from forebay.stack import lifecycle
 from forebay.stack.layout import PARTS
+from forebay.stack.trino_access import certificate
 
 
 @click.command("up")
@@ -71,5 +72,7 @@ def command(
     else:
         click.echo("The stack is up already.")
     if "trino" in ours.parts:
-        click.echo(f"Trino: {ours.url('trino')} (any user name)")
+        click.echo(
+            f"Trino: {ours.url('trino')} (user admin, the same password; certificate: {certificate(ours)})"
+        )
     click.echo(f"Airflow: {ours.url('airflow')} (user admin; the password: {this_command()} password)")

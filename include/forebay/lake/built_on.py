@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,8 +11,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from forebay.lake.branch import MAIN, RESHAPED_PROPERTY, Branch, Json, Shape, ancestry, ref, snapshots
+from forebay.lake.connection import LakeError
 from forebay.lake.history import Made, on_main, roll_backs
 from forebay.lake.identity import STAMP, Run
+
+NOBODY = Run("", "")
+"""In place of a run where another writer's rows are taken out."""
+
+
+class NotBetweenRuns(LakeError):
+    """A table was to go back to a place where it never stood: not on main, or in the middle of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +61,33 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that taking one run out comes to."""
+    """Everything that taking one run out comes to, or taking one table back."""
 
     run: Run
+    """The run; where a table goes back, the oldest that wrote it since, NOBODY where that was another writer."""
     tables: tuple[TablePlan, ...]
     branches: Mapping[str, tuple[Branch, ...]]
     dependents: tuple[Dependent, ...]
     doubts: tuple[str, ...]
     """Runs that may have read its rows: not all that they read is known."""
     running: tuple[str, ...] = ()
+    to: tuple[str, int | None] | None = None
+    """The table that goes back and its snapshot; None where a run was named."""
+
+    @property
+    def cause(self) -> str:
+        """What tables that go along say of why."""
+        return _cause(self.run, self.to)
 
     @property
     def taken(self) -> set[str]:
-        return {each.name for each in self.dependents}
+        """What goes besides the run itself; how much other writers have added counts, for they have no names."""
+        foreign = {
+            f"{each.others} of another writer's snapshots of {each.table}"
+            for each in self.tables
+            if each.others
+        }
+        return {each.name for each in self.dependents} | foreign
 
 
 class Lake:
@@ -96,6 +119,7 @@ class Lake:
 class _Search:
     lake: Lake
     run: Run
+    to: tuple[str, int | None] | None = None
     taken: dict[Run, None] = field(default_factory=dict)
     cut: dict[str, list[Made]] = field(default_factory=dict)
     """Of each table, the snapshots on main that go, newest first."""
@@ -132,7 +156,7 @@ class _Search:
 
     def _half_done(self) -> None:
         """What a roll back of this run that broke off was to take along."""
-        cause = f"{self.run.job}/{self.run.run}"
+        cause = _cause(self.run, self.to)
         for table, metadata in self.lake.documents.items():
             for note in roll_backs(metadata):
                 run = Run(note["job"], note["run"])
@@ -189,8 +213,54 @@ class _Search:
 
 def plan(lake: Lake, run: Run) -> Plan:
     """What rolling a run back comes to, with everything that was built on it, directly or not."""
-    search = _Search(lake, run)
+    return _plan(_Search(lake, run))
+
+
+def plan_to(lake: Lake, table: str, snapshot: int | None) -> Plan:
+    """What taking a table back to a snapshot of main comes to; None is to no rows at all.
+
+    Runs that wrote it since go whole, with all their tables, and so does everything that was built on them.
+    Raises NotBetweenRuns where main never ended at that snapshot between two runs.
+    """
+    line = lake.main.get(table, [])
+    to = (table, snapshot)
+    above = list(itertools.takewhile(lambda made: made.snapshot != snapshot, line))
+    if not above:
+        return Plan(NOBODY, (), {}, (), (), to=to)
+    first = above[-1].by
+    if snapshot is not None and len(above) == len(line):
+        # One that replaced the table has no parent, but knows where its branch began.
+        stay = on_main(lake.documents[table], first) if first is not None else None
+        if stay is None or stay.base != snapshot:
+            raise NotBetweenRuns(f"{table} has no snapshot {snapshot} on main.")
+    search = _Search(lake, first or NOBODY, to)
+    if search.run is NOBODY:
+        search.cut[table], search.base[table] = above, snapshot
+        search.gone.update((table, made.snapshot) for made in above)
+    found = _plan(search)
+    if search.base.get(table) != snapshot:
+        place = search.base.get(table)
+        raise NotBetweenRuns(
+            f"{table} cannot go back to {snapshot or 'no rows'}: that is in the middle of a run, and a run goes as a "
+            f"whole. Go back to {place or 'no rows'} instead."
+        )
+    return found
+
+
+def again(lake: Lake, found: Plan) -> Plan:
+    """The same plan, as the lake is now."""
+    return plan(lake, found.run) if found.to is None else plan_to(lake, *found.to)
+
+
+def _cause(run: Run, to: tuple[str, int | None] | None) -> str:
+    if run.run or to is None:
+        return f"{run.job}/{run.run}"
+    return f"{to[0]} back to {to[1] or 'no rows'}"
+
+
+def _plan(search: _Search) -> Plan:
     search.run_all()
+    lake = search.lake
     branches: dict[str, tuple[Branch, ...]] = {}
     dropped = {taken.branch for taken in search.taken}
     for table, metadata in lake.documents.items() if search.cut else ():
@@ -198,12 +268,13 @@ def plan(lake: Lake, run: Run) -> Plan:
         if mine:
             branches[table] = tuple(mine)
     return Plan(
-        run,
+        search.run,
         tuple(_table(lake, search, table) for table in sorted(search.cut)),
         branches,
         tuple(sorted(search.found.values(), key=lambda each: each.at)),
         tuple(sorted(_doubts(lake, search))),
         tuple(f"{taken.job}/{taken.run}" for taken in search.taken if taken in lake.running),
+        search.to,
     )
 
 

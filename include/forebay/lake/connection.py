@@ -129,7 +129,7 @@ class CatalogConfig:
                 f"The {what} at {address} does not answer ({type(error).__name__}). Is it up? forebay status"
             ) from None
 
-    def duckdb_statements(self) -> list[str]:
+    def duckdb_statements(self, *, read_only: bool = False) -> list[str]:
         """What DuckDB runs to have the catalog attached as `lake`. Holds the secret: never log it."""
         endpoint = self.s3_endpoint.partition("://")
         tls = "true" if endpoint[0] == "https" else "false"
@@ -141,8 +141,24 @@ class CatalogConfig:
             f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {key}, CLIENT_SECRET {secret}, "
             f"OAUTH2_SERVER_URI {_text(self.token_uri)}, OAUTH2_SCOPE 'catalog')",
             f"ATTACH {_text(self.warehouse)} AS {CATALOG} "
-            f"(TYPE iceberg, ENDPOINT {_text(self.uri)}, SECRET lake_catalog)",
+            f"(TYPE iceberg, ENDPOINT {_text(self.uri)}, SECRET lake_catalog{', READ_ONLY' if read_only else ''})",
         ]
+
+    def pyiceberg_properties(self) -> dict[str, str]:
+        """PyIceberg's properties of this catalog. Holds the secret: never log it."""
+        return {
+            "uri": self.uri,
+            "warehouse": self.warehouse,
+            "credential": f"{self.access_key}:{self.secret_key}",
+            "scope": "catalog",
+            "oauth2-server-uri": self.token_uri,
+            "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+            "s3.endpoint": self.s3_endpoint,
+            "s3.region": self.s3_region,
+            "s3.access-key-id": self.access_key,
+            "s3.secret-access-key": self.secret_key,
+            "s3.force-virtual-addressing": str(not self.path_style).lower(),
+        }
 
     def spark_conf(self) -> dict[str, str]:
         """Spark settings that make this catalog `lake` and the default. Holds the secret: never log it."""
@@ -180,19 +196,4 @@ def _pyiceberg(config: CatalogConfig, _process: int) -> RestCatalog:
 
     # It says with each table it loads how it reads files.
     logging.getLogger("pyiceberg.io").setLevel(logging.WARNING)
-    return RestCatalog(
-        CATALOG,
-        **{
-            "uri": config.uri,
-            "warehouse": config.warehouse,
-            "credential": f"{config.access_key}:{config.secret_key}",
-            "scope": "catalog",
-            "oauth2-server-uri": config.token_uri,
-            "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
-            "s3.endpoint": config.s3_endpoint,
-            "s3.region": config.s3_region,
-            "s3.access-key-id": config.access_key,
-            "s3.secret-access-key": config.secret_key,
-            "s3.force-virtual-addressing": str(not config.path_style).lower(),
-        },
-    )
+    return RestCatalog(CATALOG, **config.pyiceberg_properties())

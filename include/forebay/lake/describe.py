@@ -64,8 +64,8 @@ class Description:
     """When main's snapshot was made, in seconds since 1970."""
     size: Size
     references: tuple[Reference, ...]
-    growth: tuple[tuple[float, int], ...]
-    """Rows after each of main's last snapshots, oldest first."""
+    growth: tuple[tuple[float, int, int | None], ...]
+    """When, rows and bytes after each of main's last snapshots, oldest first."""
 
 
 def describe(name: str, metadata: Mapping[str, Any]) -> Description:
@@ -196,12 +196,12 @@ def _references(metadata: Mapping[str, Any]) -> tuple[Reference, ...]:
     )
 
 
-def _growth(known: Mapping[int, Json], head: int | None) -> tuple[tuple[float, int], ...]:
+def _growth(known: Mapping[int, Json], head: int | None) -> tuple[tuple[float, int, int | None], ...]:
     points = []
     for snapshot in ancestry(known, head):
-        rows = size_of(snapshot).rows
-        if rows is not None:
-            points.append((int(snapshot["timestamp-ms"]) / 1000, rows))
+        size = size_of(snapshot)
+        if size.rows is not None:
+            points.append((int(snapshot["timestamp-ms"]) / 1000, size.rows, size.bytes))
         if len(points) == _GROWTH:
             break
     return tuple(reversed(points))

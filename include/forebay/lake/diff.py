@@ -30,7 +30,7 @@ class Sides:
     old_shape: Shape | None
     new_shape: Shape
     state: str
-    """Where the new one is: `open`, `published` or `rolled back`."""
+    """Where the new one is: `open`, `published` or `rolled back`; empty for two that somebody chose."""
     properties: Mapping[str, str] = field(default_factory=dict)
     removed_properties: tuple[str, ...] = ()
 
@@ -72,6 +72,12 @@ def sides(table: str, metadata: Mapping[str, Any], run: Run, *, against_main: bo
     if (record := rolled_back(metadata, run)) is not None:
         return _past(table, metadata, run, record["base"], record["head"], "rolled back")
     return None
+
+
+def between(table: str, metadata: Mapping[str, Any], old: int | None, new: int) -> Sides:
+    """Two snapshots of a table, whoever made them; of their shapes only the columns are known."""
+    after = _at(metadata, new)
+    return Sides(table, old, new, None if old is None else _at(metadata, old), after, "")
 
 
 def _past(

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forebay.lake.branch import MAIN, Branch, Json, ref, snapshots
 from forebay.lake.connection import CatalogConfig, LakeError
@@ -14,12 +14,17 @@ from forebay.lake.describe import Column, describe
 from forebay.lake.history import Made, every
 from forebay.lake.lineage import Graph
 from forebay.lake.rest import Rest
+from forebay.lake.search import Hit, Text, find
 
 log = logging.getLogger(__name__)
 
 _FRESH = 2.0
-_SHARE = 4.0
-"""Of the time, at most one part in so many is spent reading the catalog."""
+_SHARE = 20.0
+"""Of the time, at most one part in so many is spent reading everything."""
+_OVERLAP = 10.0
+"""Seconds that a word of a publish may come late."""
+_IDLE = 300.0
+"""After so many seconds without a look the index is not kept fresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Entry:
     table: str
     comment: str
     columns: tuple[Column, ...]
+    partitioning: tuple[str, ...]
     rows: int | None
     bytes: int | None
     files: int | None
@@ -53,20 +59,9 @@ class Entry:
         head = ref(metadata, MAIN)
         current = snapshots(metadata).get(head) if head is not None else None
         return cls(
-            table, about.comment, about.columns, about.size.rows, about.size.bytes, about.size.files, about.changed,
+            table, about.comment, about.columns, about.partitioning, about.size.rows, about.size.bytes, about.size.files, about.changed,
             None if current is None else Made.of(current), len(Branch.all(metadata)),
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A table that a search found, and where."""
-
-    entry: Entry
-    where: str
-    """`name`, `column` or `comment`."""
-    what: str
-    """The column, or the comment."""
 
 
 @dataclass(frozen=True)
@@ -80,109 +75,134 @@ class View:
     """When it was read, in seconds since 1970; None before the first time."""
     error: str = ""
     """Why it could not be read the last time, if so."""
-    _search: tuple[tuple[str, str], ...] = ()
+    texts: Mapping[str, Text] = field(default_factory=dict)
+    """What search looks through."""
+
+    @classmethod
+    def of(cls, entries: Mapping[str, Entry], namespaces: Iterable[str], graph: Graph, at: float) -> View:
+        texts = {table: Text.of(entry) for table, entry in entries.items()}
+        return cls(entries, tuple(namespaces), graph, at, "", texts)
 
     def search(self, words: str, allowed: Callable[[str], bool], limit: int = 50) -> tuple[list[Hit], int]:
         """The first tables with all the words in names, columns or comments, best first; and how many there are."""
-        parts = words.lower().split()
-        if not parts:
-            return [], 0
-        found = [
-            hit
-            for table, text in self._search
-            if all(part in text for part in parts) and allowed(table.rpartition(".")[0])
-            if (hit := _hit(self.entries[table], parts)) is not None
-        ]
-        rank = {"name": 0, "column": 1, "comment": 2}
-
-        def best(hit: Hit) -> tuple[int, bool, int, str]:
-            return (
-                rank[hit.where],
-                not hit.entry.name.lower().startswith(parts[-1].rpartition(".")[2]),
-                len(hit.entry.name),
-                hit.entry.table,
-            )
-
-        return sorted(found, key=best)[:limit], len(found)
+        return find(self.entries, self.texts.items(), words, allowed, limit)
 
 
 class Index:
-    """Reads the lake when somebody looks and what is known has aged; they get what is known, at once."""
+    """Keeps what is known of the lake fresh while somebody looks at it; whoever looks gets it at once.
 
-    def __init__(self, config: Callable[[], CatalogConfig]) -> None:
+    Reading everything takes seconds in a big lake. In between, only what may have changed is read: tables that came
+    or went, and those that somebody tells of: `published` says which were published since a moment.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], CatalogConfig],
+        published: Callable[[float], Iterable[str]] = lambda since: (),
+    ) -> None:
         self._config = config
+        self._published = published
         self._view = View()
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._reading = False
-        self._ended = 0.0
-        self._took = 0.0
+        self._turn = threading.Condition()
+        self._turns = 0
+        self._alive = False
+        self._looked = 0.0
+        self._told: set[str] = set()
+        self._seen = 0.0
+        """When the last reading began, in seconds since 1970."""
+        self._whole_ended = 0.0
+        self._whole_took = 0.0
 
     def view(self, wait: float = 3.0) -> View:
-        """What is known; the first time waits for it so many seconds."""
-        with self._lock:
-            aged = time.monotonic() - self._ended > max(_FRESH, self._took * _SHARE)
-            if aged and not self._reading:
-                self._reading = True
-                threading.Thread(target=self._read, name="forebay-index", daemon=True).start()
-        if self._view.at is None:
-            self._done.wait(wait)
-        return self._view
+        """What is known; the first time, or after a long time, waits for it so many seconds."""
+        with self._turn:
+            self._looked = time.monotonic()
+            if not self._alive:
+                self._alive = True
+                threading.Thread(target=self._keep, name="forebay-index", daemon=True).start()
+                self._wait(wait)
+            elif self._view.at is None and not self._view.error:
+                self._wait(wait)
+            return self._view
 
-    def _read(self) -> None:
-        began = time.monotonic()
+    def changed(self, tables: Iterable[str]) -> None:
+        """Says that these tables are not any more as they were read."""
+        with self._turn:
+            self._told.update(tables)
+            self._turn.notify_all()
+
+    def _wait(self, seconds: float) -> None:
+        before = self._turns
+        self._turn.wait_for(lambda: self._turns != before, seconds)
+
+    def _keep(self) -> None:
+        """The life of the thread: it ends when nobody has looked for a while."""
+        first = True
+        while True:
+            began = time.monotonic()
+            self._read(whole=not first or self._view.at is None)
+            first = False
+            took = time.monotonic() - began
+            with self._turn:
+                self._turns += 1
+                self._turn.notify_all()
+                if time.monotonic() - self._looked > _IDLE:
+                    self._alive = False
+                    return
+                self._turn.wait_for(lambda: bool(self._told), max(_FRESH, took if took < 1 else _FRESH))
+
+    def _read(self, *, whole: bool) -> None:
+        aged = time.monotonic() - self._whole_ended > max(_FRESH, self._whole_took * _SHARE)
+        began, at = time.monotonic(), time.time()
+        with self._turn:
+            told, self._told = self._told, set()
         try:
-            self._view = read(self._config())
+            with Rest(self._config(), timeout=10) as rest:
+                if self._view.at is None or (whole and aged):
+                    self._view = read(rest, at)
+                    self._whole_ended, self._whole_took = time.monotonic(), time.monotonic() - began
+                else:
+                    told |= set(self._published(self._seen - _OVERLAP))
+                    self._view = renewed(rest, self._view, told, at)
+                self._seen = at
         except Exception as error:
-            said = (
-                str(error)
-                if isinstance(error, LakeError)
-                else f"reading the catalog broke ({type(error).__name__})"
-            )
-            if not isinstance(error, LakeError):
+            with self._turn:
+                self._told |= told
+            known = isinstance(error, LakeError)
+            if not known:
                 log.exception("reading the catalog for the index broke")
-            before = self._view
-            self._view = View(
-                before.entries, before.namespaces, before.graph, before.at, said, before._search
-            )
-        finally:
-            with self._lock:
-                self._ended = time.monotonic()
-                self._took = self._ended - began
-                self._reading = False
-            self._done.set()
+            said = str(error) if known else f"reading the catalog broke ({type(error).__name__})"
+            self._view = replace(self._view, error=said)
 
 
-def read(config: CatalogConfig) -> View:
+def read(rest: Rest, at: float) -> View:
     """The whole lake, from the catalog."""
+    namespaces = rest.namespaces()
+    names = [table for namespace in namespaces for table in rest.names(namespace)]
     entries: dict[str, Entry] = {}
     graph = Graph()
-    at = time.time()
-    with Rest(config, timeout=10) as rest:
-        namespaces = rest.namespaces()
-        names = [table for namespace in namespaces for table in rest.names(namespace)]
-        for table, metadata in every(rest, names):
-            entries[table] = Entry.of(table, metadata)
-            graph.add(table, metadata)
-    return View(entries, tuple(namespaces), graph, at, "", tuple(_texts(entries.values())))
+    for table, metadata in every(rest, names):
+        entries[table] = Entry.of(table, metadata)
+        graph.add(table, metadata)
+    return View.of(entries, namespaces, graph, at)
 
 
-def _texts(entries: Iterable[Entry]) -> Iterable[tuple[str, str]]:
-    for entry in entries:
-        columns = (f"{column.name}\n{column.comment}" for column in entry.columns)
-        yield entry.table, "\n".join((entry.table, entry.comment, *columns)).lower()
-
-
-def _hit(entry: Entry, parts: list[str]) -> Hit | None:
-    def every_part(text: str) -> bool:
-        return all(part in text.lower() for part in parts)
-
-    if every_part(entry.table):
-        return Hit(entry, "name", "")
-    for column in entry.columns:
-        if every_part(f"{entry.table} {column.name}"):
-            return Hit(entry, "column", column.name)
-    for column in entry.columns:
-        if every_part(f"{entry.table} {column.name} {column.comment}"):
-            return Hit(entry, "column", f"{column.name}: {column.comment}")
-    return Hit(entry, "comment", entry.comment)
+def renewed(rest: Rest, before: View, told: Iterable[str], at: float) -> View:
+    """The view with the tables that came and went, and those told of read again."""
+    namespaces = tuple(rest.namespaces())
+    names = {table for namespace in namespaces for table in rest.names(namespace)}
+    gone = before.entries.keys() - names
+    again = (names - before.entries.keys()) | (set(told) & names)
+    if not gone and not again:
+        return replace(before, namespaces=namespaces, at=at, error="")
+    documents = dict(every(rest, sorted(again)))
+    entries, texts, graph = dict(before.entries), dict(before.texts), before.graph.copy()
+    for table in gone | again:
+        entries.pop(table, None)
+        texts.pop(table, None)
+        graph.remove(table)
+    for table, metadata in documents.items():
+        entries[table] = Entry.of(table, metadata)
+        texts[table] = Text.of(entries[table])
+        graph.add(table, metadata)
+    return View(entries, namespaces, graph, at, "", texts)

@@ -37,6 +37,31 @@ class Graph:
     foreign: set[str] = field(default_factory=set)
     incomplete: set[str] = field(default_factory=set)
     """Tables that a task wrote of which not all that it read is known."""
+    _into: dict[str, set[Edge]] = field(default_factory=dict)
+    _out_of: dict[str, set[Edge]] = field(default_factory=dict)
+
+    def copy(self) -> Graph:
+        """One that changes without changing this one."""
+        return Graph(
+            dict(self.edges),
+            set(self.tables),
+            set(self.foreign),
+            set(self.incomplete),
+            {name: set(edges) for name, edges in self._into.items()},
+            {name: set(edges) for name, edges in self._out_of.items()},
+        )
+
+    def remove(self, table: str) -> None:
+        """Forgets a table and the edges into it."""
+        for edge in list(self._into.get(table, ())):
+            self._drop(edge)
+        for known in (self.tables, self.foreign, self.incomplete):
+            known.discard(table)
+
+    def _drop(self, edge: Edge) -> None:
+        self.edges.pop((edge.source, edge.target, edge.job, edge.task), None)
+        self._into[edge.target].discard(edge)
+        self._out_of[edge.source].discard(edge)
 
     def add(self, table: str, metadata: Mapping[str, Any]) -> None:
         """The edges into a table, from the snapshots on its main."""
@@ -53,16 +78,21 @@ class Graph:
                     source.table, table, made.job, made.task, made.run, made.snapshot, source.snapshot, made.at,
                     made.complete,
                 )  # fmt: skip
-                if key not in self.edges or self.edges[key].at < edge.at:
+                before = self.edges.get(key)
+                if before is None or before.at < edge.at:
+                    if before is not None:
+                        self._drop(before)
                     self.edges[key] = edge
+                    self._into.setdefault(table, set()).add(edge)
+                    self._out_of.setdefault(source.table, set()).add(edge)
 
     def up(self, table: str) -> list[Edge]:
         """Into the table, by source."""
-        return sorted((e for e in self.edges.values() if e.target == table), key=lambda e: (e.source, e.job))
+        return sorted(self._into.get(table, ()), key=lambda e: (e.source, e.job))
 
     def down(self, table: str) -> list[Edge]:
         """Out of the table, by target."""
-        return sorted((e for e in self.edges.values() if e.source == table), key=lambda e: (e.target, e.job))
+        return sorted(self._out_of.get(table, ()), key=lambda e: (e.target, e.job))
 
     def around(self, table: str, depth: int) -> list[Edge]:
         """Every edge on the way up from a table and on the way down, so many steps far."""

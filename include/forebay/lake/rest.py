@@ -84,7 +84,8 @@ class Rest:
     def table(self, name: str) -> Json | None:
         """The metadata document of a table, None where there is no such table."""
         answer = self._send("GET", self._path(name))
-        if answer.status_code == 404:
+        # A name that no table can have, in SeaweedFS's words; its other 400s are faults of its own.
+        if answer.status_code == 404 or (answer.status_code == 400 and "table name" in answer.text):
             return None
         metadata: Json = self._checked(answer, name).json()["metadata"]
         return metadata

@@ -21,7 +21,7 @@ from forebay.lake.branch import (
     Json,
     ref,
 )
-from forebay.lake.built_on import Lake, Plan, TablePlan, plan
+from forebay.lake.built_on import NOBODY, Lake, Plan, TablePlan, again
 from forebay.lake.connection import LakeError
 from forebay.lake.history import on_main, roll_backs
 from forebay.lake.identity import Run
@@ -59,13 +59,13 @@ def roll_back(rest: Rest, read: Callable[[], Lake], wanted: Plan, *, cascade: bo
         if attempt:
             time.sleep(random.uniform(0.01, min(0.05 * attempt, 0.5)))
         lake = read()
-        now = plan(lake, wanted.run)
+        now = again(lake, wanted)
         if not now.tables and not now.branches:
             return wanted if attempt else now
         if strange := now.taken - wanted.taken:
             raise LakeError(
-                f"Nothing was rolled back: meanwhile {', '.join(sorted(strange))} built on {wanted.run.run}. Look at "
-                f"the plan again: forebay rollback {wanted.run.job}/{wanted.run.run} --cascade"
+                f"Nothing was rolled back: meanwhile {', '.join(sorted(strange))} built on {wanted.run.run or 'it'}. "
+                f"Look at the plan again{_command(wanted)}"
             )
         try:
             commit_all(rest, changes(lake, now))
@@ -74,15 +74,19 @@ def roll_back(rest: Rest, read: Callable[[], Lake], wanted: Plan, *, cascade: bo
         except (CommitConflict, CommitUnknown) as error:
             last = error
     raise LakeError(
-        f"Rolling back {wanted.run.run} met another writer {ATTEMPTS} times in a row. Run it again: what was done is "
+        f"Rolling back {wanted.run.run or wanted.cause} met another writer {ATTEMPTS} times in a row. Run it again: what was done is "
         f"kept, the rest follows. Last answer: {last}"
     )
+
+
+def _command(wanted: Plan) -> str:
+    return f": forebay rollback {wanted.cause} --cascade" if wanted.to is None else "."
 
 
 def changes(lake: Lake, found: Plan) -> list[Change]:
     """The commit of a plan. The run's own tables come last: while one is left, the plan can be found again."""
     tables = {table.table: table for table in found.tables}
-    own = {table for table, each in tables.items() if found.run in each.runs}
+    own = {table for table, each in tables.items() if found.run in each.runs or _itself(found, table)}
     names = sorted({*tables, *found.branches}, key=lambda name: (name in own, name))
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     return [_change(lake.documents[name], name, tables.get(name), found, moment) for name in names]
@@ -118,18 +122,23 @@ def _change(metadata: Json, name: str, table: TablePlan | None, found: Plan, mom
 
 def _notes(metadata: Json, table: TablePlan, found: Plan, moment: str) -> dict[str, str]:
     """The properties that tell of a roll back."""
-    cause = f"{found.run.job}/{found.run.run}"
+    cause = found.cause
     told: list[Json] = []
     for run in table.runs:
         stay = on_main(metadata, run)
         assert stay is not None
         told.append(_note(run, stay.head, stay.base, table, moment, "" if run == found.run else cause))
     if table.others:
-        told.append(_note(Run("", ""), table.head, table.base, table, moment, cause))
+        own = found.run == NOBODY and _itself(found, table.table)
+        told.append(_note(NOBODY, table.head, table.base, table, moment, "" if own else cause))
     notes = {ROLLED_BACK_PROPERTY: json.dumps([*told, *roll_backs(metadata)][:KEPT], sort_keys=True)}
     if table.reshaped is not None:
         notes[RESHAPED_PROPERTY] = json.dumps(table.reshaped, sort_keys=True)
     return notes
+
+
+def _itself(found: Plan, table: str) -> bool:
+    return found.to is not None and found.to[0] == table
 
 
 def _note(run: Run, head: int | None, base: int | None, table: TablePlan, moment: str, cause: str) -> Json:

@@ -43,22 +43,30 @@ class Sample:
 
 
 def sample(
-    table: Table, both: Sides, found: Files, key: Sequence[str] = (), *, limit: int = 10, full: bool = False
+    table: Table,
+    both: Sides,
+    found: Files,
+    key: Sequence[str] = (),
+    *,
+    limit: int = 10,
+    full: bool = False,
+    more: str = "Read them all with --full",
+    most_bytes: int = MOST_BYTES,
 ) -> Sample:
-    """At most `limit` rows of each kind. With `full`, however much must be read for it."""
+    """At most `limit` rows of each kind. With `full`, however much must be read for it; else at most so many bytes, and `more` says how."""
     if found.equality_deletes:
         return Sample(
             note="rows are not shown: the table has deletes by value, which only Spark and Trino read"
         )
     rows = sum(task.file.record_count for task in (*found.old, *found.new))
     note = ""
-    if not full and (found.bytes > MOST_BYTES or rows > MOST_ROWS):
+    if not full and (found.bytes > most_bytes or rows > MOST_ROWS):
         size = (
             f"{len(found.old) + len(found.new):,} files with {rows:,} rows differ ({found.bytes >> 20:,} MB)"
         )
         if found.old or any(task.delete_files for task in found.new):
-            return Sample(note=f"rows are not shown: {size}. Read them all with --full")
-        note = f"{size}; the rows shown are of the first. Read them all with --full"
+            return Sample(note=f"rows are not shown: {size}. {more}")
+        note = f"{size}; the rows shown are of the first. {more}"
         found = Files(new=found.new[:1])
     names = _named(table, both, key)
     old, new = (_read(table, both, tasks) for tasks in (found.old, found.new))

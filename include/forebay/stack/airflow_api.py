@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,7 +34,11 @@ PATIENCE = 90.0
 
 
 class ApiError(ForebayError):
-    """Airflow refused a request or does not answer."""
+    """Airflow refused a request or does not answer; `status` is its HTTP status, 0 where there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class NoAnswer(ApiError):
@@ -68,23 +73,35 @@ class AirflowApi:
         timeout: float = 30,
     ) -> Json:
         """Sends one request; raises ApiError with Airflow's own explanation."""
+        with self._reached():
+            response = self._client.request(method, path, json=json, params=params, timeout=timeout)
+        _refused(response, method, path)
+        return dict(response.json()) if response.content else {}
+
+    def lines(self, method: str, path: str, *, params: Mapping[str, Any] | None = None) -> Iterator[str]:
+        """Sends one request and gives its answer line by line, as it comes."""
+        with self._reached(), self._client.stream(method, path, params=params, timeout=60) as response:
+            if response.is_error:
+                response.read()
+            _refused(response, method, path)
+            yield from response.iter_lines()
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Logs in before the first request, and turns what httpx raises into a sentence."""
         try:
             if "authorization" not in self._client.headers:
                 token = self._client.post("/auth/token", json=self._credentials)
                 token.raise_for_status()
                 self._client.headers["authorization"] = f"Bearer {token.json()['access_token']}"
-            response = self._client.request(method, path, json=json, params=params, timeout=timeout)
+            yield
         except httpx.HTTPStatusError as error:
-            raise ApiError(f"Airflow did not log us in (HTTP {error.response.status_code}).") from error
+            code = error.response.status_code
+            raise ApiError(f"Airflow did not log us in (HTTP {code}).", code) from error
         except httpx.HTTPError as error:
             raise NoAnswer(
                 f"Airflow does not answer at {self.url} ({type(error).__name__}). Is the stack up? forebay status"
             ) from error
-        if response.is_error:
-            raise ApiError(
-                f"Airflow refused {method} {path} (HTTP {response.status_code}): {_detail(response)}"
-            )
-        return dict(response.json()) if response.content else {}
 
     def get(self, path: str, **params: Any) -> Json:
         return self.request("GET", f"/api/v2{path}", params=params)
@@ -97,10 +114,14 @@ class AirflowApi:
         if errors:
             raise ApiError(f"Airflow did not store the connections: {errors}")
 
+    def start(self, dag_id: str, parameters: Mapping[str, object]) -> Json:
+        """Starts a run and returns what Airflow says of it."""
+        body = {"logical_date": None, "conf": dict(parameters)}
+        return self.request("POST", f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns", json=body)
+
     def trigger(self, dag_id: str, parameters: Mapping[str, object]) -> str:
         """Starts a run and returns its id."""
-        body = {"logical_date": None, "conf": dict(parameters)}
-        return str(self.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+        return str(self.start(dag_id, parameters)["dag_run_id"])
 
     def has_dag(self, dag_id: str) -> bool:
         """Whether Airflow knows a dag of this id, current or not."""
@@ -157,6 +178,14 @@ class AirflowApi:
             if "HTTP 404" in str(error):
                 return None
             raise
+
+
+def _refused(response: httpx.Response, method: str, path: str) -> None:
+    if response.is_error:
+        raise ApiError(
+            f"Airflow refused {method} {path} (HTTP {response.status_code}): {_detail(response)}",
+            response.status_code,
+        )
 
 
 def _detail(response: httpx.Response) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from forebay.stack import trino
+from forebay.stack import trino, trino_access
 from forebay.stack.layout import Stack
 
 
@@ -18,11 +18,15 @@ def connections(stack: Stack) -> list[dict[str, object]]:
         "s3.path-style-access": "true",
         "lens": stack.url("lens"),
     }
+    # Where Airflow's own S3 hook looks for the bucket.
+    bucket = {"s3": {"bucket_name": "lake"}}
+    store: dict[str, object] = {
+        "endpoint_url": stack.url("s3"), "region_name": region, "service_config": bucket,
+    }  # fmt: skip
     return [
         _connection("lake_catalog", "iceberg", "Iceberg REST catalog of the lake", catalog, stack.url("catalog"), access, secret),
         _connection(
-            "lake_s3", "aws", "Object store of the lake (S3)",
-            {"endpoint_url": stack.url("s3"), "region_name": region}, None, access, secret,
+            "lake_s3", "aws", "Object store of the lake (S3)", store, None, access, secret,
         ),
         _sql(stack),
         _connection(
@@ -42,7 +46,11 @@ def _sql(stack: Stack) -> dict[str, object]:
     access, secret = (f"${{ENV:{name}}}" for name in trino.secrets(stack))
     made = _connection(
         "lake_sql", "trino", "SQL engine of the lake: Trino, as in production",
-        {"catalog": "lake_catalog", "access_key": access, "secret_key": secret}, "127.0.0.1", "forebay",
+        {
+            "catalog": "lake_catalog", "access_key": access, "secret_key": secret,
+            "http_scheme": "https", "verify": str(trino_access.certificate(stack)),
+        },
+        "127.0.0.1", trino_access.TASKS, stack.secrets["trino_password"],
     )  # fmt: skip
     return {**made, "port": stack.ports["trino"]}
 

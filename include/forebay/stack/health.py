@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ import psutil
 from forebay.stack import supervisor
 from forebay.stack.layout import Stack
 from forebay.stack.services import AIRFLOW, names, services
+from forebay.stack.trino_access import certificate
 
 _HEALTH_NAMES = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
 
@@ -112,11 +114,13 @@ def _lens(client: httpx.Client, stack: Stack) -> str | None:
         return f"does not answer yet ({type(error).__name__})"
 
 
-def _trino(client: httpx.Client, stack: Stack) -> str | None:
+def _trino(_client: httpx.Client, stack: Stack) -> str | None:
     try:
-        answer = client.get(f"{stack.url('trino')}/v1/info")
+        # It is trusted by its own certificate, and nothing else is by that.
+        trusted = ssl.create_default_context(cafile=str(certificate(stack)))
+        answer = httpx.get(f"{stack.url('trino')}/v1/info", verify=trusted, timeout=5, trust_env=False)
         return "is still starting" if answer.is_error or answer.json().get("starting") else None
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, OSError, ValueError) as error:
         return f"does not answer yet ({type(error).__name__})"
 
 

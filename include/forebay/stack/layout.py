@@ -26,6 +26,8 @@ PORTS = {"airflow": 8080, "s3": 8333, "catalog": 8181, "lens": 8182, "trino": 80
 PARTS = ("trino",)
 """What a stack has only when it was asked for: `forebay up --with NAME`; each has a port of its name."""
 
+_TLS = ("trino",)
+
 INNER_PORTS = (
     "store-master", "store-master-grpc", "store-volume", "store-volume-grpc", "store-filer", "store-filer-grpc",
     "store-s3-grpc", "store-admin", "store-admin-grpc",
@@ -131,7 +133,8 @@ class Stack:
         return True
 
     def url(self, port: str) -> str:
-        return f"http://127.0.0.1:{self.ports[port]}"
+        scheme = "https" if port in _TLS else "http"
+        return f"{scheme}://127.0.0.1:{self.ports[port]}"
 
     def create(self) -> None:
         """Makes the state folder; nobody but its owner may look into it."""
@@ -261,6 +264,8 @@ def _new_secrets() -> dict[str, str]:
         "access_key": secrets.token_hex(10),
         "secret_key": secrets.token_hex(24),
         "store_signing_key": secrets.token_hex(24),
+        "trino_password": secrets.token_hex(24),
+        "trino_inner_secret": secrets.token_hex(48),
         "fernet_key": urlsafe_b64encode(os.urandom(32)).decode(),
         "jwt_secret": secrets.token_urlsafe(48),
         "api_secret_key": secrets.token_urlsafe(48),

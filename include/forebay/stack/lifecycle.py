@@ -57,6 +57,8 @@ def up(
             states = supervisor.processes(stack)
             down = [name for name in names(stack) if name not in states or states[name].state != "RUNNING"]
             if not changed and not down and not health.unhealthy(stack):
+                # A start that was broken off may not have come to this.
+                _make_connections(stack, progress)
                 return False
             for name in down:
                 progress(f"starting {name}")

@@ -118,8 +118,9 @@ def _one(found: list[KnownRun], word: str, job: str | None) -> KnownRun:
     raise UnknownRunName(f"'{word}' is the name of {len(found)} runs. Say which one:{listed}{more}")
 
 
-def last(api: AirflowApi, job: str | None, limit: int) -> list[KnownRun]:
-    """The newest runs of a job or of all jobs."""
+def last(api: AirflowApi, job: str | None, limit: int, *, state: str = "") -> list[KnownRun]:
+    """The newest runs of a job or of all jobs; with `state` those that Airflow gives this state."""
+    only = {"state": state} if state else {}
     found: list[KnownRun] = []
     while len(found) < limit:
         size = min(_PAGE, limit - len(found))
@@ -128,6 +129,7 @@ def last(api: AirflowApi, job: str | None, limit: int) -> list[KnownRun]:
             limit=size,
             offset=len(found),
             order_by="-run_after",
+            **only,
         )["dag_runs"]
         found += map(KnownRun.of, page)
         if len(page) < size:
@@ -214,6 +216,57 @@ def state_of(api: AirflowApi, run: KnownRun, shown: set[OnTable]) -> State:
     waits = "open" in shown and not run.ended and waits_for_approval(api, run)
     wrote = not shown and run.ended and run.airflow != GONE and bool(words(api, run.run).wrote)
     return state(run.airflow, shown, waits=waits, wrote=wrote)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run in a list, and how what it wrote stands."""
+
+    run: KnownRun
+    state: State
+    tables: Mapping[str, list[OnTable]]
+
+    def document(self) -> Json:
+        """As `forebay runs --output json` prints it."""
+        known = self.run.document
+        return {
+            "job": self.run.run.job,
+            "run_id": self.run.run.run,
+            "state": self.state,
+            "airflow": self.run.airflow,
+            "started_at": known.get("start_date"),
+            "seconds": known.get("duration"),
+            "started_by": known.get("triggering_user_name") or known.get("run_type"),
+            "branch": self.run.run.branch,
+            "tables": dict(self.tables),
+        }
+
+
+def listed(
+    api: AirflowApi,
+    root: Path,
+    rest: Rest,
+    job: str | None,
+    limit: int,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> list[Listed]:
+    """The newest runs of a job or of all jobs, and how each stands; every table is read once."""
+    runs = last(api, job, limit)
+    tables = {name: tables_of(root, rest, name) for name in {run.run.job for run in runs}}
+    names = sorted({table for found in tables.values() for table in found})
+    read = {table: RunsOf.read(table, document) for table, document in every(rest, names, tell)}
+    found = []
+    for run in runs:
+        shown = {
+            table: words_of
+            for table in tables[run.run.job]
+            if table in read and (words_of := read[table].words(run.run))
+        }
+        whole: set[OnTable] = set().union(*shown.values()) if shown else set()
+        found.append(
+            Listed(run, state_of(api, run, whole), {name: sorted(each) for name, each in shown.items()})
+        )
+    return found
 
 
 def _declared(root: Path, job: str) -> set[str] | None:

@@ -110,7 +110,7 @@ def services(stack: Stack) -> list[Service]:
 
 def _trino(stack: Stack) -> Service:
     return Service(
-        "trino", trino.command(stack), port="trino", environment=trino.secrets(stack), start_with_supervisor=True,
+        "trino", trino.command(stack), port="trino", environment=trino.environment(stack), start_with_supervisor=True,
         directory=trino.folder(stack),
     )  # fmt: skip
 

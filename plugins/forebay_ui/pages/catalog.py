@@ -4,61 +4,38 @@ Namespaces, their tables, search over names, columns and comments, and the pages
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
-from forebay.lake.branch import Json
-from forebay.lake.describe import Description, describe
-from forebay.lake.history import Event, blame
-from forebay.lake.index import Entry, Hit, View
-from forebay.lake.lineage import document
-from forebay.lake.rest import Rest
-from forebay_ui import openings
-from forebay_ui.auth import Visiting, of_namespace
-from forebay_ui.html import render
+from forebay.engines import openings
+from forebay.lake.history import Event
+from forebay.lake.index import Entry, View
+from forebay.lake.search import Hit
+from forebay_ui import table_diff, table_lineage, table_rollback
+from forebay_ui.auth import Visiting
+from forebay_ui.charts import over_time
+from forebay_ui.html import count, render
+from forebay_ui.html import size as size_text
 from forebay_ui.lake import index, lake
-from forebay_ui.rows import Rows, check_results, files, sample
+from forebay_ui.rows import by_rule, check_results, files, latest, sample
+from forebay_ui.table_diff import choices
+from forebay_ui.table_rollback import targets
+from forebay_ui.tables import Sees, Table, The, attempt, note, number_of, show
 
 TITLE, PLACE = "Catalog", 30
 router, api = APIRouter(), APIRouter()
+for _module in (table_diff, table_rollback, table_lineage):
+    router.include_router(_module.router)
+    api.include_router(_module.api)
 
 _PAGE = 200
-_PATIENCE = 10.0
-_PARTS = {
-    "": "Overview", "sample": "Sample", "history": "History", "files": "Files", "checks": "Checks", "lineage": "Lineage",
-    "open": "Open from…",
-}  # fmt: skip
-
-Sees = Depends(of_namespace("GET"))
+_VERDICTS = 30
 Words = Annotated[str, Query(max_length=200, description="What to look for in names, columns and comments.")]
 Page = Annotated[int, Query(ge=1, le=100_000, description="Which page, from 1.")]
-Snapshot = Annotated[int | None, Query(description="A snapshot's id; main's by default.")]
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table, read from the catalog for this request."""
-
-    name: str
-    metadata: Json
-    about: Description
-    events: list[Event]
-
-
-def table_of(namespace: str, table: str, _: Annotated[None, Sees]) -> Table:
-    """The table in the path, once the visitor is known to be allowed to see it."""
-    name = f"{namespace}.{table}"
-    with Rest(lake(), timeout=_PATIENCE) as rest:
-        metadata = rest.table(name) if "." not in table else None
-    if metadata is None:
-        raise HTTPException(404, f"There is no table '{name}'.")
-    return Table(name, metadata, describe(name, metadata), blame(metadata))
-
-
-The = Annotated[Table, Depends(table_of)]
+Snapshot = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="A snapshot's id; main's by default.")]
 
 
 @router.get("", response_class=HTMLResponse)
@@ -93,64 +70,66 @@ def namespace(request: Request, who: Visiting, namespace: str, page: Page = 1) -
 
 
 def _part(part: str, fill: Callable[[Table, Visiting, Request], dict[str, Any]]) -> None:
-    """A page of a table; all of them share the head and the bar."""
-
-    def show(request: Request, who: Visiting, the: The) -> HTMLResponse:
-        view = index().view(wait=0.5)
-        ours = the.name.rpartition(".")[0]
-        return _render(
-            request, who, f"table_{part or 'overview'}.html", view, title=the.name, the=the, about=the.about,
-            events=the.events, part=part, parts_of=list(_PARTS.items()), namespace=ours, table=the.name.rpartition(".")[2],
-            workspace=who.owners.of(ours), owner=who.owners.files.get(who.owners.of(ours)),
-            up=[e for e in view.graph.up(the.name) if who.reads(e.source.rpartition(".")[0])],
-            down=[e for e in view.graph.down(the.name) if who.reads(e.target.rpartition(".")[0])],
-            **fill(the, who, request),
-        )  # fmt: skip
+    def page(request: Request, who: Visiting, the: The) -> HTMLResponse:
+        return show(request, who, the, part, f"table_{part or 'overview'}.html", **fill(the, who, request))
 
     router.add_api_route(
         "/{namespace}/{table}" + (f"/{part}" if part else ""),
-        show,
+        page,
         response_class=HTMLResponse,
         name=f"table_{part}",
     )
 
 
 def _overview(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
-    return {"checks": _try(lambda: check_results(lake(), the.name, limit=50))}
+    points = the.about.growth
+    sizes = [(at, float(size)) for at, _, size in points if size is not None]
+    charts = [
+        ("Rows", over_time([(at, float(rows)) for at, rows, _ in points], " rows", lambda n: count(int(n)))),
+        ("Size", over_time(sizes, "", size_text)),
+    ]
+    return {
+        "checks": attempt(lambda: latest(check_results(lake(), the.name, limit=200))),
+        "growth": [each for each in charts if each[1] is not None],
+    }
 
 
 def _sample(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
-    asked = request.query_params.get("snapshot", "")
-    if asked and not asked.isdigit():
-        raise HTTPException(422, "snapshot: a snapshot's id is a number.")
-    number = int(asked) if asked else None
-    known = {int(each["snapshot-id"]) for each in the.metadata.get("snapshots") or ()}
-    if number is not None and number not in known:
-        raise HTTPException(
-            404, f"{the.name} has no snapshot {number}. It may have been cleaned up: see its history."
-        )
-    return {"rows": _try(lambda: sample(lake(), the.name, number)), "snapshot": number}
+    number = number_of("snapshot", request.query_params.get("snapshot", ""))
+    if number is not None:
+        the.snapshot(number)
+    note(who, "sample", the, snapshot=number or the.about.snapshot)
+    return {
+        "rows": attempt(lambda: sample(lake(), the.name, number)),
+        "snapshot": number,
+        "moments": choices(the),
+    }
+
+
+def _history(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
+    back = request.query_params.get("back")
+    return {
+        "targets": {made.snapshot for made in targets(the)},
+        "back": number_of("back", back) if back else None,
+    }
 
 
 def _files(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
-    return {"files": _try(lambda: files(lake(), the.name, the.about.size.files))}
+    return {"files": attempt(lambda: files(lake(), the.name, the.about.size.files))}
 
 
 def _checks(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
-    return {"checks": _try(lambda: check_results(lake(), the.name, limit=500))}
+    found = attempt(lambda: check_results(lake(), the.name, limit=1000))
+    rules = [] if isinstance(found, str) else by_rule(found, _VERDICTS)
+    return {"checks": found if isinstance(found, str) else found[:200], "rules": rules, "shown": _VERDICTS}
 
 
 def _open(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
     return {"snippets": openings.snippets(lake(), the.name)}
 
 
-def _plain(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
-    return {}
-
-
 for _name, _fill in {
-    "": _overview, "sample": _sample, "history": _plain, "files": _files, "checks": _checks, "lineage": _plain,
-    "open": _open,
+    "": _overview, "sample": _sample, "history": _history, "files": _files, "checks": _checks, "open": _open,
 }.items():  # fmt: skip
     _part(_name, _fill)
 
@@ -194,22 +173,26 @@ def table_history(the: The, limit: Annotated[int, Query(ge=1, le=10_000)] = 100)
 
 
 @api.get("/catalog/{namespace}/{table}/sample")
-def table_sample(the: The, snapshot: Snapshot = None) -> dict[str, Any]:
+def table_sample(the: The, who: Visiting, snapshot: Snapshot = None) -> dict[str, Any]:
     """Some rows of a table, now or at a snapshot; every value is text."""
+    if snapshot is not None:
+        the.snapshot(snapshot)
+    note(who, "sample", the, snapshot=snapshot or the.about.snapshot)
     found = sample(lake(), the.name, snapshot)
     return {"columns": found.columns, "rows": found.rows}
 
 
-@api.get("/catalog/{namespace}/{table}/lineage")
-def table_lineage(the: The, who: Visiting, depth: Annotated[int, Query(ge=1, le=20)] = 3) -> dict[str, Any]:
-    """The tables that this one was made from and those made from it, as nodes and edges."""
-    graph = _ready().graph
-    edges = [
-        edge
-        for edge in graph.around(the.name, depth)
-        if who.reads(edge.source.rpartition(".")[0]) and who.reads(edge.target.rpartition(".")[0])
-    ]
-    return document(graph, the.name, edges)
+@api.get("/catalog/{namespace}/{table}/files")
+def table_files(the: The) -> dict[str, Any]:
+    """How a table lies in files: sizes, partitions and their skew."""
+    return asdict(files(lake(), the.name, the.about.size.files))
+
+
+@api.get("/catalog/{namespace}/{table}/checks")
+def table_checks(the: The, limit: Annotated[int, Query(ge=1, le=5000)] = 100) -> list[dict[str, Any]]:
+    """What checks found on a table, newest first."""
+    found = check_results(lake(), the.name, limit=limit)
+    return [{**each, "snapshot_id": _id(each["snapshot_id"])} for each in found]
 
 
 def _render(request: Request, who: Visiting, template: str, view: View, **context: Any) -> HTMLResponse:
@@ -232,16 +215,6 @@ def _namespaces(view: View, who: Visiting) -> list[tuple[str, int]]:
 
 def _tables(view: View, namespace: str) -> list[Entry]:
     return sorted((e for e in view.entries.values() if e.namespace == namespace), key=lambda e: e.table)
-
-
-def _try(work: Callable[[], Rows | Any]) -> Any:
-    """What needs more than the catalog, or the sentence why it is not there: the rest of the page is shown anyway."""
-    from forebay.errors import ForebayError
-
-    try:
-        return work()
-    except ForebayError as error:
-        return str(error)
 
 
 def _id(number: int | None) -> str | None:

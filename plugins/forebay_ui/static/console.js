@@ -3,10 +3,14 @@
 (() => {
   // Airflow's own pages open in Airflow's window, not in our frame: its router listens for popstate.
   document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("a[data-airflow]");
+    // As a tab of Airflow's page of a run only that run's pages stay in the frame: the others open in Lake.
+    const airflow = document.body.dataset.tab;
+    const ours = airflow === undefined ? null : event.target.closest?.(`a[href^="${airflow}/forebay/"]:not([data-stay])`);
+    const link = event.target.closest?.("a[data-airflow]") ?? ours;
     if (!link || parent === window || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    parent.history.pushState(null, "", link.href);
+    const place = ours === link ? `${airflow}/plugin/lake${link.getAttribute("href").slice(airflow.length)}` : link.href;
+    parent.history.pushState(null, "", place);
     parent.dispatchEvent(new PopStateEvent("popstate", { state: null }));
   });
 

@@ -1,0 +1,213 @@
+"""Airflow's connections as the doctor takes them, and which of them a visitor may see or check."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
+from airflow.models.connection import Connection as AirflowConnection
+from airflow.utils.session import create_session
+from fastapi import HTTPException
+from sqlalchemy import select
+
+from forebay.connections import doctor
+from forebay.connections.model import Connection, Report
+from forebay.connections.named import Use, named
+from forebay.project import Project
+from forebay_ui import lake
+from forebay_ui.auth import Visitor
+from forebay_ui.connection_log import Result, keep, newest
+from forebay_ui.owners import root
+
+log = logging.getLogger(__name__)
+
+Origin = Literal["airflow", "outside", "missing"]
+
+_FRESH = 5.0
+_ENVIRONMENT = "AIRFLOW_CONN_"
+_ROUNDS = threading.BoundedSemaphore(4)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A connection of the list: one that Airflow stores, one from the environment or a secrets backend, or a missing one."""
+
+    conn_id: str
+    conn_type: str
+    title: str
+    about: str
+    origin: Origin
+    uses: tuple[Use, ...]
+    last: Result | None
+    may_check: bool
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """As a class and a word."""
+        if self.origin == "missing":
+            return "bad", "missing"
+        if self.last is None:
+            return "", "not checked yet"
+        return self.last.state, self.last.word
+
+    @property
+    def jobs(self) -> list[str]:
+        return sorted({use.job for use in self.uses if use.job})
+
+
+def where() -> str:
+    """Where checks of the console run."""
+    return f"API server on {socket.gethostname()}"
+
+
+def stored(conn_id: str) -> Connection | None:
+    """A connection with its secrets, from wherever Airflow keeps it."""
+    found = lake.connection(conn_id)
+    return None if found is None else _taken(found)
+
+
+def known(who: Visitor) -> list[Known]:
+    """All connections the visitor may see, problems first; and missing ones that jobs they may see name."""
+    uses = {
+        conn_id: tuple(use for use in each if who.may("GET", use.workspace))
+        for conn_id, each in _jobs_name().items()
+    }
+    rows = {each.conn_id: each for each in _rows(who)}
+    outside = {
+        name.removeprefix(_ENVIRONMENT).lower() for name in os.environ if name.startswith(_ENVIRONMENT)
+    }
+    for conn_id in sorted((outside | {name for name, each in uses.items() if each}) - set(rows)):
+        found = stored(conn_id) if who.may_connection("GET", conn_id) else None
+        if found is not None:
+            rows[conn_id] = found
+    results = newest(rows)
+    may = who.may_connection("PUT", "")
+    listed = [
+        Known(
+            conn_id, each.conn_type, doctor.title(each.conn_type), doctor.about(each),
+            "outside" if conn_id in outside else "airflow", uses.get(conn_id, ()), results.get(conn_id),
+            may or who.may_connection("PUT", conn_id),
+        )
+        for conn_id, each in rows.items()
+    ]  # fmt: skip
+    missing = {name for name, each in uses.items() if each} - set(rows) - _all_ids()
+    listed += [Known(name, "", "", "", "missing", uses[name], None, False) for name in missing]
+    order = ["bad", "warn", "", "ok"]
+    return sorted(listed, key=lambda each: (order.index(each.state[0]), each.conn_id))
+
+
+def checks(
+    who: Visitor, connections: list[Connection], *, timeout: float = doctor.TIMEOUT
+) -> Iterator[doctor.Event]:
+    """Runs checks here and keeps their results under the visitor's name; at most four rounds at the same time."""
+    if not _ROUNDS.acquire(blocking=False):
+        raise HTTPException(429, "Others are checking connections just now. Try again in a moment.")
+
+    def done(reports: list[Report]) -> None:
+        _ROUNDS.release()
+        try:
+            keep(who, reports)
+        except Exception:  # the answer must reach the page; what broke is in the log
+            log.exception("The results of %d connection checks were not kept", len(reports))
+
+    return doctor.check_all(
+        connections, timeout=timeout, where=where(), lookup=stored, done=done, authorities=_authorities()
+    )
+
+
+def to_check(who: Visitor, conn_ids: Iterable[str] = ()) -> list[Connection]:
+    """Those of the connections that exist and the visitor may check; all by default."""
+    asked = list(conn_ids) or [
+        each.conn_id for each in known(who) if each.may_check and each.origin != "missing"
+    ]
+    found = []
+    for conn_id in dict.fromkeys(asked):
+        if not who.may_connection("PUT", conn_id):
+            raise HTTPException(
+                403, "Your role in Airflow does not let you check its connections. Ask an admin for it."
+            )
+        each = stored(conn_id)
+        if each is None:
+            raise HTTPException(404, f"Airflow has no connection '{conn_id}'.")
+        found.append(each)
+    return found
+
+
+def uses_of(who: Visitor, conn_id: str) -> list[Use]:
+    """The jobs the visitor may see that name a connection."""
+    return [use for use in _jobs_name().get(conn_id, ()) if who.may("GET", use.workspace)]
+
+
+def _rows(who: Visitor) -> list[Connection]:
+    allowed = get_auth_manager().get_authorized_connections(user=who.user, method="GET")
+    if not allowed:
+        return []
+    with create_session() as session:
+        return [_taken(row) for row in session.scalars(select(AirflowConnection)) if row.conn_id in allowed]
+
+
+def _all_ids() -> set[str]:
+    with create_session() as session:
+        return set(session.scalars(select(AirflowConnection.conn_id)))
+
+
+def _taken(row: AirflowConnection) -> Connection:
+    try:
+        password, extra = row.password, row.extra
+    except (AirflowException, ValueError):
+        # Stored under a key that Airflow no longer has.
+        password, extra = None, None
+    return Connection.of(
+        str(row.conn_id), str(row.conn_type or ""), host=row.host, port=row.port, schema=row.schema,
+        login=row.login, password=password, extra=extra,
+    )  # fmt: skip
+
+
+class _Names:
+    """What the jobs name, read again in the background when it is older than some seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, list[Use]] = {}
+        self._at = 0.0
+
+    def __call__(self) -> dict[str, list[Use]]:
+        if not self._at:
+            self._read()
+        elif time.monotonic() - self._at > _FRESH:
+            threading.Thread(target=self._read, name="forebay-named", daemon=True).start()
+        return self._found
+
+    def _read(self) -> None:
+        with self._lock:
+            if time.monotonic() - self._at > _FRESH or not self._at:
+                self._found = named(Project(root()))
+                self._at = time.monotonic()
+
+
+_jobs_name = _Names()
+
+
+@lru_cache(maxsize=1)
+def _authorities_file() -> Path | None:
+    state = os.environ.get("FOREBAY_MEMBER_OF")
+    if not state:
+        return None
+    from forebay.stack import trino_access
+    from forebay.stack.layout import Stack
+
+    return trino_access.certificate(Stack(root(), Path(state)))
+
+
+def _authorities() -> str:
+    """The certificate that the embedded stack made for its own Trino."""
+    file = _authorities_file()
+    return file.read_text() if file is not None and file.is_file() else ""

@@ -1,0 +1,148 @@
+"""One query on its way from the engine's process to whoever asked: noted, streamed, and ended when they leave."""
+
+import json
+import threading
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import HTTPException
+from starlette.concurrency import run_in_threadpool
+
+from forebay.errors import ForebayError, JobSpecError
+from forebay.lake.connection import LakeError
+from forebay.query.frames import Frame
+from forebay.query.limits import Limits
+from forebay.query.pool import Busy, QueryFailed, Worker
+from forebay.query.request import Given, NotAllowed, asked, prepared
+from forebay_ui import queries
+from forebay_ui.auth import Visitor
+from forebay_ui.queries import NoRight, Past
+
+Format = Literal["rows", "csv", "parquet"]
+_PATIENCE = 0.5
+MEDIA = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+
+RUNNING: dict[str, "Running"] = {}
+"""Queries of this server by their id."""
+
+
+@dataclass
+class Running:
+    """A query that is under way."""
+
+    past: Past
+    worker: Worker
+    limits: Limits
+    seen: Frame | None = None
+    cancelled: bool = False
+    broke: str = ""
+
+    async def frames(self) -> AsyncGenerator[Frame, None]:
+        """What the query gives until it ends or fails; whoever stops listening ends it."""
+        try:
+            while True:
+                found = await run_in_threadpool(self.worker.read, _PATIENCE)
+                if found is None:
+                    self.broke = (
+                        "The query was cancelled."
+                        if self.cancelled
+                        else await run_in_threadpool(self.worker.died)
+                    )
+                    yield Frame("failed", json.dumps({"message": self.broke}).encode())
+                    return
+                if not found:
+                    # A chance to notice that nobody listens any more.
+                    yield Frame("progress", b"{}")
+                for frame in found:
+                    if frame.kind in ("end", "failed"):
+                        self.seen = frame
+                    yield frame
+                    if self.seen is not None:
+                        return
+        finally:
+            # A listener that left cannot be waited for.
+            threading.Thread(target=self.finish, name="forebay-query-end", daemon=True).start()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.worker.stop()
+
+    def finish(self) -> None:
+        """Ends the process, and notes how the query ended."""
+        RUNNING.pop(self.past.id, None)
+        queries.pool().give_back(self.worker)
+        told: dict[str, Any] = {"seconds": round(time.time() - self.past.at, 3)}
+        if self.seen is not None and self.seen.kind == "end":
+            end = self.seen.document
+            told = {"state": "done", "rows": end["rows"], "seconds": end["seconds"], "more": end["more"]}
+        elif self.seen is not None:
+            told |= {"state": "failed", "error": str(self.seen.document["message"])[:1000]}
+        elif self.broke and not self.cancelled:
+            told |= {"state": "failed", "error": self.broke}
+        else:
+            told |= {"state": "cancelled"}
+        queries.ended(self.past.id, **told)
+
+
+def start(
+    who: Visitor,
+    workspace: str,
+    sql: str,
+    given: Mapping[str, Given],
+    *,
+    explain: bool = False,
+    format: Format = "rows",
+    rows: int | None = None,
+) -> Running:
+    """Checks a query and its asker's rights, notes it, and starts it. Raises ForebayError."""
+    if not who.may("PUT", workspace):
+        raise NoRight(
+            f"Your role in Airflow does not let you query in the workspace '{workspace}': that takes the right to edit its "
+            "jobs. Ask its owner for it."
+        )
+    setup = queries.setup(who, workspace)
+    found = asked(sql)
+    job = prepared(found, given, setup.engine, who.reads, explain=explain)
+    job = type(job)(job.sql, job.reads, explain, format)
+    limits = setup.limits.at_most(rows)
+    kept = {
+        name: {"value": each.text, "type": each.type}
+        for name, each in given.items()
+        if name in found.parameters
+    }
+    past = queries.new(
+        who, workspace, sql, parameters=kept, engine=setup.engine, format="explain" if explain else format,
+        tables=job.reads,
+    )  # fmt: skip
+    worker = queries.pool().take(setup)
+    made = Running(past, worker, limits)
+    try:
+        queries.remember(who, past)
+        RUNNING[past.id] = made
+        worker.run(job, limits)
+    except ForebayError as error:
+        made.broke = str(error)
+        made.finish()
+        raise
+    except BaseException:
+        made.finish()
+        raise
+    return made
+
+
+def refusal(error: ForebayError) -> HTTPException:
+    """An error as an answer."""
+    if isinstance(error, (NotAllowed, NoRight)):
+        return HTTPException(403, str(error))
+    if isinstance(error, Busy):
+        return HTTPException(429, str(error), {"retry-after": "2"})
+    return HTTPException(503 if isinstance(error, (LakeError, QueryFailed)) else 422, str(error))
+
+
+def places(error: ForebayError) -> list[dict[str, Any]]:
+    """Where in the text the mistakes are."""
+    if not isinstance(error, JobSpecError):
+        return []
+    return [{"line": each.line, "column": each.column, "message": each.message} for each in error.mistakes]

@@ -1,0 +1,63 @@
+"""The index behind the console's lists and search, on a real catalog: what it sees, and how soon."""
+
+from __future__ import annotations
+
+import time
+
+from lake import Lake
+from test_history import derive
+from test_rollback import write
+
+from forebay.lake.index import Index, read, renewed
+from forebay.lake.rest import Rest
+
+
+def test_it_reads_again_what_came_went_and_was_told_of(lake: Lake, rest: Rest) -> None:
+    write(lake, rest, "r", "a", "(1)")
+    derive(lake, "reads", "a", "b")
+    before = read(rest, time.time())
+    assert before.entries[lake.name("a")].rows == 1
+    assert [edge.target for edge in before.graph.down(lake.name("a"))] == [lake.name("b")]
+
+    write(lake, rest, "again", "a", "(2)")
+    write(lake, rest, "new", "c", "(1)")
+    rest.drop(lake.name("b"))
+    # It is not told of `a`: that one stays as it was known, while what came and went is seen from the names.
+    after = renewed(rest, before, (), time.time())
+    assert after.entries[lake.name("a")].rows == 1
+    assert lake.name("c") in after.entries
+    assert lake.name("b") not in after.entries
+    assert after.graph.down(lake.name("a")) == []
+    assert before.graph.down(lake.name("a")), "the view that somebody holds does not change"
+    told = renewed(rest, after, [lake.name("a"), "no.such"], time.time())
+    assert told.entries[lake.name("a")].rows == 2
+    hits, _ = told.search(f"{lake.namespace}.c", lambda namespace: True)
+    assert [hit.entry.table for hit in hits] == [lake.name("c")]
+
+
+def test_it_follows_what_it_is_told_within_seconds(lake: Lake, rest: Rest) -> None:
+    write(lake, rest, "r", "a", "(1)")
+    heard: list[str] = []
+    index = Index(lambda: lake.config, lambda since: heard)
+    assert index.view(wait=20).entries[lake.name("a")].rows == 1
+    write(lake, rest, "again", "a", "(2)")
+    heard.append(lake.name("a"))
+    began = time.monotonic()
+    while index.view().entries[lake.name("a")].rows != 2:
+        assert time.monotonic() - began < 5
+        time.sleep(0.05)
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_kept(lake: Lake, rest: Rest) -> None:
+    write(lake, rest, "r", "a", "(1)")
+    configs = [lake.config]
+    index = Index(lambda: configs[0])
+    index.view(wait=20)
+    configs[0] = lake.config.at("http://127.0.0.1:9")
+    began = time.monotonic()
+    while not index.view().error:
+        assert time.monotonic() - began < 20
+        time.sleep(0.1)
+    view = index.view()
+    assert "does not answer" in view.error
+    assert lake.name("a") in view.entries

@@ -1,0 +1,119 @@
+"""A second API server whose workspaces are Airflow's teams, on a copy of the stack's database.
+
+Airflow's simple auth manager tells workspaces apart only by teams, which the stack of one person does not use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import jwt
+import psycopg2
+
+from forebay.stack.services import database_url, environment, postgres_program
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+DATABASE = "teams"
+
+
+@contextlib.contextmanager
+def server(lab: Lab, teams: tuple[str, ...]) -> Iterator[str]:
+    """Its address; each workspace named is a team, whose dags are in a bundle of its own."""
+    _copy(lab)
+    _split(lab, teams)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    own = environment(lab.stack, os.environ) | {
+        "AIRFLOW__CORE__MULTI_TEAM": "True",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _of_copy(database_url(lab.stack)),
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+    }
+    log = lab.stack.logs / "api-server-of-teams.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("airflow")), "api-server"],
+            env=own, cwd=lab.root, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _wait(process, url, log)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def session(lab: Lab, role: str, teams: tuple[str, ...]) -> str:
+    """A session of somebody with a role in some teams, as SimpleAuthManager signs them."""
+    now = int(time.time())
+    claims = {
+        "sub": f"{role}-of-{'-'.join(teams)}", "role": role, "teams": list(teams), "jti": uuid.uuid4().hex,
+        "aud": "apache-airflow", "iat": now, "nbf": now, "exp": now + 3600,
+    }  # fmt: skip
+    return jwt.encode(claims, lab.stack.secrets["jwt_secret"], algorithm="HS512", headers={"kid": "not-used"})
+
+
+def _of_copy(url: str) -> str:
+    return url.replace("/postgres?", f"/{DATABASE}?")
+
+
+def _copy(lab: Lab) -> None:
+    connection = psycopg2.connect(database_url(lab.stack, "postgresql"))
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+        cursor.execute(f"CREATE DATABASE {DATABASE}")
+    # The last word is the program itself: it may run as anybody.
+    dump, psql = (postgres_program(name)[-1] for name in ("pg_dump", "psql"))
+    sent = subprocess.Popen([dump, database_url(lab.stack, "postgresql")], stdout=subprocess.PIPE)
+    into = _of_copy(database_url(lab.stack, "postgresql"))
+    subprocess.run(
+        [psql, "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", into],
+        stdin=sent.stdout,
+        check=True,
+        timeout=60,
+    )
+    assert sent.wait(60) == 0
+
+
+def _split(lab: Lab, teams: tuple[str, ...]) -> None:
+    connection = psycopg2.connect(_of_copy(database_url(lab.stack, "postgresql")))
+    with contextlib.closing(connection), connection, connection.cursor() as cursor:
+        for team in teams:
+            cursor.execute("INSERT INTO team (name) VALUES (%s)", (team,))
+            cursor.execute("INSERT INTO dag_bundle (name, active) VALUES (%s, true)", (team,))
+            cursor.execute(
+                "INSERT INTO dag_bundle_team (dag_bundle_name, team_name) VALUES (%s, %s)", (team, team)
+            )
+            cursor.execute(
+                "UPDATE dag SET bundle_name = %s WHERE split_part(dag_id, '.', 1) = %s", (team, team)
+            )
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/forebay/api/v1/health", trust_env=False).status_code == 200:
+                return
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.2)
+    raise AssertionError(f"the API server did not answer: {log.read_text()[-3000:]}")

@@ -1,0 +1,159 @@
+"""The audit page on a real stack: who did what, filtered, exported, without formulas and without secrets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from conftest import eventually
+from console_client import browser, inside, session
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+CANARY = "canary-Hq7Rt2Lm9Zx4"
+FORMULA = '=HYPERLINK("http://evil.example","x")'
+
+
+@pytest.fixture
+def admin(lab: Lab) -> Iterator[httpx.Client]:
+    with browser(lab, "admin") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def acted(lab: Lab) -> None:
+    """Somebody starts a run, and makes a connection with secrets everywhere secrets can be."""
+    lab.run("lab.noop")
+    lab.api.put_connections(
+        [
+            {
+                "connection_id": "canaries", "conn_type": "aws", "host": "127.0.0.1", "login": "me", "password": CANARY,
+                "description": "for the tests", "extra": json.dumps({"aws_secret_access_key": CANARY, "token": CANARY}),
+            }
+        ]
+    )  # fmt: skip
+    # By the name of somebody whose name is a formula.
+    inside(
+        lab,
+        f"""
+from airflow.models.log import Log
+from airflow.utils.session import create_session
+with create_session() as session:
+    session.add(Log(event="forebay.test", owner={FORMULA!r}, owner_display_name={FORMULA!r},
+                    extra='{{"workspace": "lab", "table": "<script>alert(1)</script>", "to": "@SUM(A1)"}}'))
+    session.add(Log(event="forebay.test", owner="x", extra='{{"workspace": ""}}'))
+""",
+    )
+
+
+def events(client: httpx.Client, **asked: Any) -> list[dict[str, Any]]:
+    answer = client.get("/api/v1/audit", params=asked)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["events"]
+    return found
+
+
+def text(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
+
+
+def test_what_people_did_is_told(acted: None, admin: httpx.Client) -> None:
+    found = events(admin, job="lab.noop", kind="runs")
+    assert found[0]["event"] == "trigger_dag_run"
+    assert (found[0]["who"], found[0]["what"]) == ("admin", "started a run")
+    assert "started a run" in text(admin.get("/audit", params={"job": "lab.noop"}))
+    assert next(each["event"] for each in events(admin, kind="connections")) == "bulk_connections"
+    everything = {each["event"] for each in events(admin, kind="all", job="lab.noop")}
+    assert everything >= {"running", "success", "trigger_dag_run"}
+    assert not {"running", "success"} & {each["event"] for each in events(admin, job="lab.noop")}
+
+
+def test_looking_at_rows_is_noted(lab: Lab, acted: None, admin: httpx.Client) -> None:
+    run = lab.forebay("run", "lab.console")
+    assert run.returncode == 0, run.stdout + run.stderr
+    with browser(lab, "viewer") as viewer:
+        assert viewer.get("/catalog/lab/console_rows/sample").status_code == 200
+    [newest, *_] = events(admin, kind="console", about="lab.console_rows", by="the-viewer")
+    assert (newest["event"], newest["job"]) == ("forebay.sample", "lab.console")
+    assert newest["details"]["table"] == "lab.console_rows"
+
+
+def test_the_filter_narrows(acted: None, admin: httpx.Client) -> None:
+    today = events(admin)[0]["at"][:10]
+    assert events(admin, since=today)
+    assert events(admin, until=today), "the last day is included"
+    assert not events(admin, since="2199-01-01")
+    assert not events(admin, until="1999-01-01")
+    assert not events(admin, by="nobody at all")
+    assert {each["who"] for each in events(admin, by="admin")} == {"admin"}
+    assert not events(admin, about="100%_no such text")
+    for wrong in (
+        {"since": "yesterday"},
+        {"until": "0001-01-01"},
+        {"kind": "else"},
+        {"before": 0},
+        {"limit": 0},
+    ):
+        assert admin.get("/api/v1/audit", params=wrong).status_code == 422, wrong
+        assert admin.get("/audit", params=wrong).status_code in (200, 422)
+    first = admin.get("/api/v1/audit", params={"limit": 2, "kind": "all"}).json()
+    second = admin.get("/api/v1/audit", params={"limit": 2, "kind": "all", "before": first["older"]}).json()
+    numbers = [each["number"] for each in first["events"] + second["events"]]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(set(numbers)) == 4
+
+
+def test_a_spreadsheet_runs_nothing(acted: None, admin: httpx.Client) -> None:
+    answer = admin.get("/audit/export.csv", params={"kind": "console", "event": "forebay.test"})
+    assert answer.headers["content-disposition"].startswith("attachment;")
+    listed = list(csv.reader(io.StringIO(answer.text, newline="")))
+    assert listed[0] == ["when", "who", "event", "what", "job", "run", "task", "details"]
+    assert [row[1] for row in listed[1:]] == [f"'{FORMULA}"]
+    for row in csv.reader(
+        io.StringIO(admin.get("/audit/export.csv", params={"kind": "all"}).text, newline="")
+    ):
+        assert not [cell for cell in row if cell.lstrip().startswith(("=", "+", "-", "@"))], row
+    found = admin.get("/audit/export.json", params={"kind": "console", "event": "forebay.test"}).json()
+    assert [each["who"] for each in found] == [FORMULA]
+    page = admin.get("/audit", params={"kind": "console", "event": "forebay.test"})
+    assert "<script>alert" not in page.text
+    assert "<script>alert(1)</script>" in unescape(page.text)
+
+
+def test_an_event_of_no_workspace_and_no_job_is_nobodys(acted: None, admin: httpx.Client) -> None:
+    assert not events(admin, by="x", event="forebay.test")
+
+
+def test_canaries_are_nowhere(lab: Lab, acted: None, admin: httpx.Client) -> None:
+    found = json.dumps(events(admin, kind="all", limit=1000))
+    assert "canaries" in found, "the connection's own row is there"
+    for page in (
+        "/audit?kind=connections", "/audit/export.csv?kind=all", "/audit/export.json?kind=all", "/workspaces",
+        "/workspaces/lab", "/health", "/api/v1/workspaces/lab", "/connections", "/api/v1/connections",
+    ):  # fmt: skip
+        answer = admin.get(page)
+        assert CANARY not in answer.text, page
+    assert CANARY not in found
+    secrets = [value for name, value in lab.stack.secrets.items() if name != "access_key"]
+    assert not [value for value in secrets if value in found]
+    for log in lab.stack.logs.glob("*.log"):
+        assert CANARY not in log.read_text(errors="replace"), log.name
+
+
+def test_who_may_not_read_the_log_is_told_so(lab: Lab) -> None:
+    with browser(lab, "nobody") as nobody:
+        for page in ("/audit", "/audit/export.csv", "/audit/export.json", "/api/v1/audit"):
+            assert nobody.get(page).status_code == 403
+    with browser(lab, None) as program:
+        program.headers["authorization"] = f"Bearer {session(lab, 'viewer')}"
+        eventually(10, lambda: events(program), "a viewer sees it as in Airflow itself")

@@ -1,0 +1,224 @@
+"""A table's pages on a real stack: what differs, where it comes from, and the way back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from conftest import eventually
+from console_client import browser, session
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+TABLE = "/catalog/lab/ledger"
+API = f"/api/v1{TABLE}"
+
+
+@pytest.fixture(scope="module")
+def runs(lab: Lab) -> list[str]:
+    """Three runs, each of which adds one row and sums them up; the third's amount is too much for its check."""
+    ids = []
+    for amount in (5, 7, 700):
+        run_id = lab.start("lab.ledger", {"amount": amount})
+        run, tasks = lab.finish("lab.ledger", run_id)
+        assert run["state"] == "success", tasks
+        ids.append(run_id)
+    return ids
+
+
+@pytest.fixture
+def admin(lab: Lab) -> Iterator[httpx.Client]:
+    with browser(lab, "admin") as client:
+        yield client
+
+
+def text(answer: httpx.Response, status: int = 200) -> str:
+    assert answer.status_code == status, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
+
+
+def events(client: httpx.Client, table: str = TABLE) -> list[dict[str, Any]]:
+    """What happened to it, newest first."""
+    found: list[dict[str, Any]] = client.get(f"/api/v1{table}/history").json()
+    return found
+
+
+def hidden(answer: httpx.Response) -> dict[str, str]:
+    """A form's hidden fields."""
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', answer.text))
+
+
+def rows(client: httpx.Client, table: str) -> list[list[str]]:
+    found: list[list[str]] = client.get(f"/api/v1{table}/sample").json()["rows"]
+    return sorted(found)
+
+
+def test_two_snapshots_are_compared(admin: httpx.Client, runs: list[str]) -> None:
+    third, _, first = (each["snapshot"] for each in events(admin)[:3])
+    found = admin.get(f"{API}/diff", params={"from": first, "to": third}).json()
+    assert found["rows"] == {"added": 2, "removed": 0, "changed": None}
+    assert {row["amount"] for row in found["sample"]["added"]} == {7, 700}
+    assert (found["files"]["added"], found["changes"]) == (2, [])
+    nothing = admin.get(f"{API}/diff", params={"to": first}).json()
+    assert nothing["rows"]["added"] == 1
+    assert nothing["changes"][0].startswith("made with amount")
+    page = text(admin.get(f"{TABLE}/diff", params={"from": first, "to": third}))
+    assert "+2 rows added" in page
+    assert "700" in page
+    # Without a choice the last change is shown.
+    assert "+1 rows added" in text(admin.get(f"{TABLE}/diff"))
+    total = events(admin, "/catalog/lab/ledger_total")
+    keyed = admin.get(
+        "/api/v1/catalog/lab/ledger_total/diff",
+        params={"from": total[2]["snapshot"], "to": total[0]["snapshot"]},
+    ).json()
+    assert keyed["sample"]["added"][0]["total"] in (712, "712")
+    for wrong in ({"to": 1}, {"from": 1, "to": third}, {"to": "x"}, {}):
+        assert admin.get(f"{API}/diff", params=wrong).status_code in (404, 422), wrong
+    assert "has no column nope" in text(
+        admin.get(f"{TABLE}/diff", params={"from": first, "to": third, "key": "nope"})
+    )
+
+
+def test_time_travel_reaches_every_snapshot(admin: httpx.Client, runs: list[str]) -> None:
+    for number, each in enumerate(reversed(events(admin)), 1):
+        then = admin.get(f"{API}/sample", params={"snapshot": each["snapshot"]}).json()["rows"]
+        assert len(then) == number
+    assert admin.get(f"{TABLE}/sample").text.count("<option") >= 4
+
+
+def test_the_lineage_is_a_picture_without_scripts(admin: httpx.Client, runs: list[str]) -> None:
+    def drawn() -> bool:
+        return "ledger_total/lineage" in admin.get(f"{TABLE}/lineage").text
+
+    eventually(20, drawn, "the index has the edge")
+    page = admin.get(f"{TABLE}/lineage").text
+    assert page.count('class="edge') == 1
+    assert "lab.ledger: lab.ledger → lab.ledger_total" in unescape(page)
+    up = admin.get("/catalog/lab/ledger_total/lineage?depth=1").text
+    assert "/catalog/lab/ledger/lineage" in up
+    assert admin.get(f"{TABLE}/lineage?depth=0").status_code == 422
+
+
+def test_growth_checks_and_partitions_are_shown(admin: httpx.Client, runs: list[str]) -> None:
+    overview = admin.get(TABLE)
+    assert "from 1 to 3 rows" in text(overview)
+    assert overview.text.count('class="bars"') == 2
+    assert "0 of 1 passed" in text(overview)
+    checks = text(admin.get(f"{TABLE}/checks"))
+    assert "2 of 3" in checks
+    assert admin.get(f"{TABLE}/checks").text.count('<rect class="warn"') == 1
+    found = admin.get(f"{API}/checks").json()
+    assert [each["verdict"] for each in found] == ["warned", "passed", "passed"]
+    files = admin.get(f"{API}/files").json()
+    assert (files["files"], files["skew"]) == (3, None)
+    partitioned = admin.get("/api/v1/catalog/lab/console_rows/files")
+    if partitioned.status_code == 200:
+        assert partitioned.json()["partition_count"] == 2
+
+
+def test_a_roll_back_asks_for_the_name_and_shows_what_goes(
+    lab: Lab, admin: httpx.Client, runs: list[str]
+) -> None:
+    third, second, _ = (each["snapshot"] for each in events(admin)[:3])
+    # Something else reads the table too, and is not touched as long as what it read stays.
+    history = admin.get(f"{TABLE}/history").text
+    assert f"rollback?snapshot={second}" in history
+    assert f"rollback?snapshot={third}" not in history, "the current one is no place to go back to"
+    page = admin.get(f"{TABLE}/rollback", params={"snapshot": second})
+    said = text(page)
+    assert "2 tables go back" in said
+    assert "1 run taken out" in said
+    assert "lab.ledger_total" in said
+    fields = hidden(page)
+    assert fields["snapshot"] == second
+
+    def send(**changes: str) -> httpx.Response:
+        return admin.post(f"{TABLE}/rollback", data={**fields, "confirm": "lab.ledger", **changes})
+
+    assert send(csrf="").status_code == 403
+    assert send(csrf="0" * 64).status_code == 403
+    evil = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    assert (
+        admin.post(f"{TABLE}/rollback", data={**fields, "confirm": "lab.ledger"}, headers=evil).status_code
+        == 403
+    )
+    for name in ("", "lab.ledge", "LAB.LEDGER"):
+        assert "type lab.ledger to confirm" in text(send(confirm=name), 422)
+    assert "Look at the plan again" in text(send(plan="0" * 32), 409)
+    assert send(snapshot="").status_code == 422
+    assert send(snapshot="12345").status_code == 422
+    with browser(lab, "viewer") as viewer:
+        assert viewer.get(f"{TABLE}/rollback").status_code == 403
+        assert "Roll back" not in viewer.get(TABLE).text
+    assert len(rows(admin, TABLE)) == 3, "nothing was done so far"
+
+    done = send()
+    assert done.status_code == 303, done.text[:500]
+    after = admin.get(done.headers["location"].partition("/forebay")[2])
+    assert "is rolled back to snapshot" in text(after)
+    assert [row[0] for row in rows(admin, TABLE)] == ["5", "7"]
+    assert rows(admin, "/catalog/lab/ledger_total") == [["12"]]
+    assert events(admin)[0]["operation"] == "roll back"
+    again = send()
+    assert again.status_code == 409, "what is done is not done twice"
+
+    wanted = {"kind": "console", "about": "lab.ledger", "event": "forebay.roll_back"}
+    [row] = admin.get("/api/v1/audit", params=wanted).json()["events"]
+    assert (row["who"], row["job"], row["what"]) == ("the-admin", "lab.ledger", "rolled a table back")
+    assert row["details"]["tables"] == ["lab.ledger", "lab.ledger_total"]
+    assert row["details"]["to"] == int(second)
+
+    def listed() -> int:
+        tables = admin.get("/api/v1/catalog/lab").json()
+        return int(next(each["rows"] for each in tables if each["table"] == "lab.ledger"))
+
+    eventually(10, lambda: listed() == 2, "the list follows")
+
+
+def test_a_program_rolls_back_with_what_it_was_shown(lab: Lab, runs: list[str]) -> None:
+    with browser(lab, None) as program:
+        program.headers["authorization"] = f"Bearer {session(lab, 'user')}"
+        start = events(program)[-1]["snapshot"]
+        plan = program.get(f"{API}/rollback", params={"snapshot": start}).json()
+        assert plan["state"] == "planned"
+        assert {each["table"] for each in plan["tables"]} == {"lab.ledger", "lab.ledger_total"}
+        body = {"snapshot": int(start), "plan": plan["digest"], "confirm": "lab.ledger"}
+        assert program.post(f"{API}/rollback", json={**body, "confirm": "x"}).status_code == 422
+        assert program.post(f"{API}/rollback", json={**body, "plan": "x"}).status_code == 409
+        assert program.post(f"{API}/rollback", json={**body, "more": 1}).status_code == 422
+        done = program.post(f"{API}/rollback", json=body)
+        assert done.status_code == 200, done.text
+        assert done.json()["state"] == "rolled back"
+        assert [row[0] for row in rows(program, TABLE)] == ["5"]
+    with browser(lab, None) as viewer:
+        viewer.headers["authorization"] = f"Bearer {session(lab, 'viewer')}"
+        assert viewer.post(f"{API}/rollback", json=body).status_code == 403
+
+
+def test_two_roll_backs_at_once_do_it_once(lab: Lab, runs: list[str]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    run, _ = lab.run("lab.ledger", {"amount": 9})
+    assert run["state"] == "success"
+    token = {"authorization": f"Bearer {session(lab, 'user')}"}
+    with browser(lab, None) as program:
+        program.headers.update(token)
+        target = next(
+            each["snapshot"] for each in events(program)[1:] if each["on_main"] and each["snapshot"]
+        )
+        plan = program.get(f"{API}/rollback", params={"snapshot": target}).json()
+        body = {"snapshot": int(target), "plan": plan["digest"], "confirm": "lab.ledger"}
+        with ThreadPoolExecutor(4) as pool:
+            got = list(pool.map(lambda _: program.post(f"{API}/rollback", json=body).status_code, range(4)))
+        assert set(got) <= {200, 409}, got
+        assert got.count(200) >= 1
+        assert len(rows(program, TABLE)) == 1
+        assert json.dumps(events(program)).count("took out") >= 1
