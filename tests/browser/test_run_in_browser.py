@@ -70,7 +70,7 @@ def test_why_a_job_is_not_running(page: Page, bad: str) -> None:
     tab(page).get_by_role("searchbox", name="A part of the job's name").fill("tale.daily")
     tab(page).get_by_role("button", name="Show").click()
     tab(page).get_by_role("link", name="tale.daily").click()
-    expect(tab(page).get_by_text("Its next run is due at")).to_have_count(2)
+    expect(tab(page).get_by_text("Its next run is due at").first).to_be_visible()
     expect(page).to_have_url(re.compile(r"/plugin/lake/forebay/jobs/tale\.daily$"))
 
 
@@ -102,6 +102,8 @@ def test_text_can_be_read_in_both_themes(page: Page, bad: str, options: dict[str
 def test_a_run_is_started_published_and_rolled_back_without_javascript(
     page: Page, bad: str, filled: Lab, options: dict[str, Any]
 ) -> None:
+    # A job that waits for the table would build on the run before it is rolled back.
+    filled.api.request("PATCH", "/api/v2/dags/tale.totals", json={"is_paused": True})
     page.goto("/forebay/jobs/tale.people")
     page.get_by_label("Parameters, as JSON").fill('{"word": "bad"}')
     page.get_by_role("button", name="Start").click()
