@@ -117,18 +117,6 @@ def test_the_next_try_goes_on_with_the_query(tries: Tries, mode: str) -> None:
     assert tries.state() == {}
 
 
-def test_a_query_that_was_done_meanwhile_counts(tries: Tries) -> None:
-    query = tries.kill(tries.begin(1, "append"), 3)
-    deadline = time.monotonic() + 200
-    while len(tries.rows()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    out, _ = tries.begin(2, "append").communicate(timeout=300)
-    assert "goes on: this try takes it over" in out
-    assert [one for one, _ in tries.inserts()] == [query]
-    assert tries.rows() == [1, RIGHT]
-
-
 def test_another_text_ends_the_query_and_begins_anew(tries: Tries) -> None:
     query = tries.kill(tries.begin(1, "append"), 3)
     out, _ = tries.begin(2, "append", times=1).communicate(timeout=300)

@@ -84,7 +84,7 @@ def test_diff(lab: Lab, story: dict[str, str]) -> None:
     assert people["sample"]["added"] == [{"n": 3, "word": "bad"}]
     assert people["sample"]["changed"][0] == {"key": {"n": 1}, "columns": {"word": ["a", "bad"]}}
     # By the end of a run's id, as people copy it.
-    ended = lab.json("diff", story["good"][-8:], "--table", "story.people")
+    ended = lab.json("diff", story["good"][-12:], "--table", "story.people")
     assert [each["state"] for each in ended["tables"]] == ["published"]
     assert ended["tables"][0]["rows"]["added"] == 2
     text = lab.forebay("diff", f"story.people/{story['bad']}").stdout

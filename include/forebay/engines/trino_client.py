@@ -155,10 +155,13 @@ class TrinoClient:
             request = self._request(None, {})
             try:
                 status = request.process(request.get(uri))
+                if status.next_uri:
+                    # That was the last answer once more; how the statement stands now is said in the next one.
+                    uri = str(status.next_uri)
+                    request.process(request.get(uri))
             except (TrinoQueryError, HttpError):
                 return None
-        # The last answer is given again.
-        return str(status.next_uri or uri)
+        return uri
 
     def resume(self, uri: str, on_step: Step | None = None) -> Answer:
         """Follow a statement that another process began, from the address that `reach` gave."""

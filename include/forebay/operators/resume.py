@@ -64,7 +64,7 @@ def done(context: Context) -> None:
 
 
 def left(operator: ForebayOperator, connection: Connection, context: Context, text: str) -> Left | None:
-    """The write of an earlier try that goes on in Trino without its worker, or was done meanwhile.
+    """The write of an earlier try that goes on in Trino without its worker.
 
     None where it failed or was cancelled, where Trino lost it, and where this try would write something else: then
     the earlier try is ended, what it wrote is taken back, and this one begins anew.
