@@ -262,10 +262,9 @@ def test_a_cancelled_query_is_gone_at_once_with_all_it_wrote(pool: Pool, setup: 
     with pytest.raises(QueryFailed):
         list(worker.frames())
     assert time.monotonic() - began < 10
-    while Path(f"/proc/{worker.pid}").exists():
+    while Path(f"/proc/{worker.pid}").exists() or folder.exists():
         assert time.monotonic() - began < 20
         time.sleep(0.05)
-    assert not folder.exists()
 
 
 def test_a_query_dies_with_whoever_started_it(setup: Setup, tmp_path: Path) -> None:
