@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 import requests
 
-from conftest import eventually
 from forebay.stack.trino_access import certificate
 
 if TYPE_CHECKING:
@@ -60,35 +57,6 @@ def test_the_flights_figures_are_the_same(on_trino: Lab) -> None:
     assert routes.summary.additional_properties["forebay.engine"] == "trino"
     left = [path.name for path in (on_trino.stack.state / "trino/etc/catalog").iterdir()]
     assert left == ["lake.properties"]
-
-
-def test_a_worker_that_died_is_followed_by_one_that_goes_on(on_trino: Lab) -> None:
-    job = "lab.long_sql"
-    run_id = on_trino.start(job)
-
-    def task() -> Any:
-        return next(one for one in on_trino.api.task_instances(job, run_id) if one["task_id"] == "long")
-
-    eventually(
-        60,
-        lambda: (
-            task()["state"] == "running"
-            and any("splits" in line for line in on_trino.api.log(job, run_id, "long", 1))
-        ),
-        "Trino works for the task",
-    )
-    # Its place is kept once it has run for five seconds.
-    time.sleep(3)
-    psutil.Process(int(task()["pid"])).kill()
-    run, tasks = on_trino.finish(job, run_id, 240)
-    assert run["state"] == "success"
-    assert tasks["long"][0]["try_number"] == 2
-    said = "\n".join(on_trino.api.log(job, run_id, "long", 2))
-    assert "of try 1 goes on: this try takes it over" in said
-    found = on_trino.json("sql", "SELECT s FROM lab.long")["rows"]
-    assert [[int(value) for value in row] for row in found] == [
-        [20 * 40504500 * 40504500 + 9000 * 9000 * 210]
-    ]
 
 
 def test_commands_and_people_log_in(on_trino: Lab) -> None:
