@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-PATIENCE = 60_000
+PATIENCE = 20_000
 """In milliseconds: Airflow's UI takes seconds to draw on a small machine."""
 
 

@@ -60,7 +60,7 @@ print(refused, best, max(tracemalloc.get_traced_memory()[1], resident))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_yaml_is_refused_soon_and_in_20_mb(name: str, tmp_path: Path) -> None:
+def test_hostile_yaml_is_refused_in_50_ms_and_20_mb(name: str, tmp_path: Path) -> None:
     program = RUN.replace("{make}", HOSTILE[name])
     result = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "x.yaml")], capture_output=True, text=True, timeout=60
@@ -68,8 +68,7 @@ def test_hostile_yaml_is_refused_soon_and_in_20_mb(name: str, tmp_path: Path) ->
     assert result.returncode == 0, result.stderr
     refused, seconds, memory = result.stdout.split()
     assert refused == "True"
-    # 50 ms where nothing else runs; a busy processor takes longer for the same work.
-    assert float(seconds) < 0.2
+    assert float(seconds) < 0.05
     assert int(memory) < 20_000_000
 
 
