@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from lake import Lake
 
 from forebay.engines.duckdb import DuckDBEngine
@@ -137,3 +138,14 @@ def test_sweep_takes_old_branches_of_ended_runs(lake: Lake, rest: Rest) -> None:
     assert [branch.name for branch in Branch.all(metadata)] == [working.branch]
     assert rest.table(tables[1]) is None
     assert lake.rows("t") == [1]
+
+
+@pytest.mark.parametrize(
+    "namespace", ["_x", "x_", "é", "𕝮.á", "a-b", "aws_x", ".", "..", "a.", "x" * 300, "\x00", " "]
+)
+def test_a_name_that_nothing_can_have_is_no_fault_of_the_catalog(
+    lake: Lake, rest: Rest, namespace: str
+) -> None:
+    assert rest.table(f"{namespace}.t") is None
+    assert rest.table(f"{lake.namespace}.{namespace}") is None
+    assert rest.names(namespace) == []

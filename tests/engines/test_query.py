@@ -241,7 +241,7 @@ def test_a_query_ends_with_its_time(pool: Pool, setup: Setup) -> None:
     began = time.monotonic()
     with pytest.raises(QueryFailed, match="longer than the 2 s"):
         forced(pool, quick, ENDLESS)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 8
 
 
 def test_time_counts_for_rows_that_nobody_takes(pool: Pool, setup: Setup) -> None:
@@ -261,7 +261,7 @@ def test_a_cancelled_query_is_gone_at_once_with_all_it_wrote(pool: Pool, setup: 
     threading.Thread(target=pool.give_back, args=(worker,)).start()
     with pytest.raises(QueryFailed):
         list(worker.frames())
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 3
     while Path(f"/proc/{worker.pid}").exists() or folder.exists():
         assert time.monotonic() - began < 20
         time.sleep(0.05)

@@ -301,7 +301,7 @@ def test_the_api_server_answers_others_while_queries_run(lab: Lab, admin: httpx.
         assert "no more may at a time" in full.json()["detail"]
         began = time.monotonic()
         assert admin.get("/catalog").status_code == 200
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 5
     finally:
         stop.set()
         for thread in threads:

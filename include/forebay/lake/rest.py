@@ -6,6 +6,7 @@ Paths and documents are those of the Iceberg REST catalog specification.
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,8 +85,7 @@ class Rest:
     def table(self, name: str) -> Json | None:
         """The metadata document of a table, None where there is no such table."""
         answer = self._send("GET", self._path(name))
-        # A name that no table can have, in SeaweedFS's words; its other 400s are faults of its own.
-        if answer.status_code == 404 or (answer.status_code == 400 and "table name" in answer.text):
+        if _is_nowhere(answer):
             return None
         metadata: Json = self._checked(answer, name).json()["metadata"]
         return metadata
@@ -104,7 +104,7 @@ class Rest:
         while token is not None:
             params = {"pageToken": token} if token else {}
             answer = self._send("GET", f"namespaces/{_namespace(namespace)}/tables", params=params)
-            if answer.status_code == 404:
+            if _is_nowhere(answer):
                 return []
             document = self._checked(answer, namespace).json()
             names += [".".join([*each["namespace"], each["name"]]) for each in document["identifiers"]]
@@ -202,6 +202,18 @@ class Rest:
             said = self.config.redact(_message(answer))
             raise LakeError(f"{what}: the catalog refused (HTTP {answer.status_code}): {said}")
         return answer
+
+
+def _is_nowhere(answer: httpx.Response) -> bool:
+    """Whether there is no such table or namespace, or can be none: a name SeaweedFS allows to nobody is a 400.
+
+    Its other 400s are faults of its own.
+    """
+    return answer.status_code == 404 or (
+        answer.status_code == 400
+        and re.search(r"\b(table name|namespace (name|levels|is required)|invalid namespace)", answer.text)
+        is not None
+    )
 
 
 def _namespace(namespace: str) -> str:
