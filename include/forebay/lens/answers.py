@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import httpx
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from forebay.lake.branch import Json
 from forebay.lens.commit import Refused
+from forebay.lens.upstream import Answer
 
 # Hop-by-hop (RFC 9110 §7.6.1), and what is computed anew for a document that was rewritten.
 HOP = {
@@ -41,7 +41,7 @@ async def body(request: Request) -> Json:
     return found
 
 
-def document(answer: httpx.Response) -> Json:
+def document(answer: Answer) -> Json:
     """The JSON object of an answer. Tables with a long history are megabytes: the standard library takes five times
     as long.
     """
@@ -59,32 +59,32 @@ def error(status: int, kind: str, message: str) -> Response:
     return json({"error": {"message": message, "type": kind, "code": status}}, status)
 
 
-def as_is(answer: httpx.Response) -> Response:
+def as_is(answer: Answer) -> Response:
     """The catalog's answer, handed on."""
     headers = {name: value for name, value in answer.headers.items() if name not in REWRITTEN}
     return Response(answer.content, answer.status_code, headers)
 
 
-def failed(answer: httpx.Response) -> Response:
+def failed(answer: Answer) -> Response:
     """An error of the catalog; a lost race is always the conflict that clients repeat."""
     if answer.status_code == 400 and lost_race(answer):
         return error(409, "CommitFailedException", message(answer))
     return as_is(answer)
 
 
-def lost_race(answer: httpx.Response) -> bool:
+def lost_race(answer: Answer) -> bool:
     """Whether the catalog refused a commit because somebody else's came first; SeaweedFS says so with a 400 as well."""
     return answer.status_code == 409 or (answer.status_code == 400 and _RACE.search(answer.text) is not None)
 
 
-def message(answer: httpx.Response) -> str:
+def message(answer: Answer) -> str:
     try:
         return str(document(answer)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return answer.text[:1000]
 
 
-def kind(answer: httpx.Response) -> str:
+def kind(answer: Answer) -> str:
     try:
         return str(document(answer)["error"]["type"])
     except (ValueError, KeyError, TypeError):

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,13 +21,14 @@ from forebay.lake.identity import TaskTry
 from forebay.lens import answers
 from forebay.lens.commit import Asked, Refused, rewrite
 from forebay.lens.memory import Memory
+from forebay.lens.upstream import Answer
 
 RACES = 20
 MOST_TOGETHER = 16
 _TOGETHER = frozenset(("add-snapshot", "set-snapshot-ref"))
 """What commits may hold that go together: nothing that counts up ids of columns or partitionings."""
 
-Send = Callable[..., Awaitable[httpx.Response]]
+Send = Callable[..., Awaitable[Answer]]
 
 
 @dataclass(eq=False)
@@ -180,7 +180,7 @@ class Commits:
         self._done(sent, answer)
         return True
 
-    def _done(self, sent: list[_Waiting], answer: httpx.Response) -> None:
+    def _done(self, sent: list[_Waiting], answer: Answer) -> None:
         document = answers.document(answer)
         self.memory.table(sent[0].table, document["metadata"])
         for each in sent:

@@ -7,14 +7,14 @@ is TaskTry.segment(). The caller's credential goes to the catalog with each requ
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
-import httpx
+from aiohttp import ClientConnectorError, ClientError, ConnectionTimeoutError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -23,11 +23,11 @@ from starlette.routing import Route
 from forebay.lake.branch import MAIN, Branch, Json, ref, show
 from forebay.lake.identity import TaskTry, UnknownRun
 from forebay.lake.pins import SnapshotGone, shown_to
-from forebay.lake.rest import trust
 from forebay.lens import answers, telemetry
 from forebay.lens.commit import Asked, Refused, created, forbidden, may_write
 from forebay.lens.commits import Commits, identified
 from forebay.lens.memory import Memory
+from forebay.lens.upstream import Answer, Upstream, lower
 
 _TABLE = re.compile(
     r"v1/(?:(?P<prefix>.+?)/)?namespaces/(?P<namespace>[^/]+)/tables/(?P<table>[^/]+)(?P<tail>/.*)?"
@@ -38,24 +38,14 @@ _TRANSACTION = re.compile(r"v1/(?:(?P<prefix>.+?)/)?transactions/commit")
 _CONFIG = "v1/config"
 _TOKENS = "v1/oauth/tokens"
 
-TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-
 
 class Lens:
     """The service's state: a client to the catalog, and what it remembers of tables and tasks."""
 
     def __init__(self, catalog: str) -> None:
-        self.catalog = catalog.rstrip("/")
         self.memory = Memory()
         self.commits = Commits(self.memory, self._send)
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
-        # No proxy from the environment: the catalog's address is the whole truth.
-        self._client = httpx.AsyncClient(
-            timeout=TIMEOUT, limits=limits, verify=trust(self.catalog), trust_env=False
-        )
-
-    async def close(self) -> None:
-        await self._client.aclose()
+        self.upstream = Upstream(catalog)
 
     async def main(self, request: Request) -> Response:
         """The catalog as it is."""
@@ -109,11 +99,12 @@ class Lens:
         """200 when the catalog answers, 503 when it does not."""
         began = time.monotonic()
         try:
-            answer = await self._client.get(f"{self.catalog}/{_CONFIG}", timeout=3)
+            async with asyncio.timeout(3):
+                answer = await self.upstream.send("GET", _CONFIG)
             # A catalog that asks for a login is there.
             well = answer.status_code < 500
             detail = f"HTTP {answer.status_code}"
-        except httpx.HTTPError as error:
+        except (ClientError, TimeoutError) as error:
             well, detail = False, type(error).__name__
         milliseconds = round(1000 * (time.monotonic() - began), 1)
         body = {"status": "ok" if well else "catalog down", "catalog": detail, "catalog_ms": milliseconds}
@@ -188,58 +179,48 @@ class Lens:
             document["endpoints"] = [each for each in document["endpoints"] if "/plan" not in each]
         return answers.json(document)
 
-    async def _load(self, request: Request, rest: str) -> tuple[Json | None, httpx.Response]:
+    async def _load(self, request: Request, rest: str) -> tuple[Json | None, Answer]:
         """A table's whole document from the catalog; None when the catalog refused."""
         answer = await self._send(request, "GET", rest)
         return (None if answer.is_error else answers.document(answer)), answer
 
-    async def _send(self, request: Request, method: str, rest: str, **what: Any) -> httpx.Response:
-        headers = {
-            name: value
+    async def _send(self, request: Request, method: str, rest: str, json: Json | None = None) -> Answer:
+        headers = [
+            (name, value)
             for name, value in request.headers.items()
             if name not in answers.REWRITTEN and name != "content-type"
-        }
-        # `snapshots=refs` would leave out what a branch is made of.
-        params: list[tuple[str, str | int | float | bool | None]] = [
-            (name, value) for name, value in request.query_params.multi_items() if name != "snapshots"
         ]
+        # `snapshots=refs` would leave out what a branch is made of.
+        params = [each for each in request.query_params.multi_items() if each[0] != "snapshots"]
         with telemetry.upstream(request):
-            return await self._client.request(
-                method, f"{self.catalog}/{rest}", headers=headers, params=params, **what
-            )
+            return await self.upstream.send(method, rest, headers=headers, query=urlencode(params), json=json)
 
     async def _pass(self, request: Request, rest: str) -> Response:
         """Hands a request on and streams the answer back."""
-        headers = [
-            (name, value) for name, value in request.headers.raw if name.decode().lower() not in answers.HOP
-        ]
-        query = f"?{request.url.query}" if request.url.query else ""
-        body = await request.body()
-        asked = self._client.build_request(
-            request.method, f"{self.catalog}/{rest}{query}", headers=headers, content=body or None
-        )
+        # Errors of commits are read here, so they have to be readable.
+        left_out = answers.HOP | ({"accept-encoding"} if request.method == "POST" else set())
+        headers = [(name, value) for name, value in request.headers.items() if name not in left_out]
+        content = await request.body() or None
         async with AsyncExitStack() as locks:
             for name in sorted(await _written(request, rest)):
                 await locks.enter_async_context(self.memory.lock(name))
             with telemetry.upstream(request):
-                answer = await self._client.send(asked, stream=True)
-        kept = {name: value for name, value in answer.headers.items() if name not in answers.HOP}
-        if answer.is_error and request.method == "POST":
-            await answer.aread()
-            await answer.aclose()
-            return answers.failed(answer)
+                answer = await self.upstream.stream(
+                    request.method, rest, headers=headers, query=request.url.query, content=content
+                )
+        kept = {name: value for name, value in lower(answer.headers).items() if name not in answers.HOP}
+        if answer.status >= 400 and request.method == "POST":
+            return answers.failed(await Answer.read(answer))
 
         async def chunks() -> AsyncIterator[bytes]:
-            try:
-                async for chunk in answer.aiter_raw():
+            async with answer:
+                async for chunk in answer.content.iter_any():
                     yield chunk
-            finally:
-                await answer.aclose()
 
-        if request.method == "HEAD" or answer.status_code == 204:
-            await answer.aclose()
-            return Response(status_code=answer.status_code, headers=kept)
-        return StreamingResponse(chunks(), answer.status_code, kept)
+        if request.method == "HEAD" or answer.status == 204:
+            answer.release()
+            return Response(status_code=answer.status, headers=kept)
+        return StreamingResponse(chunks(), answer.status, kept)
 
 
 def application(catalog: str) -> Starlette:
@@ -248,8 +229,8 @@ def application(catalog: str) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await lens.close()
+        async with lens.upstream:
+            yield
 
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     app = Starlette(
@@ -263,9 +244,9 @@ def application(catalog: str) -> Starlette:
         ],
         exception_handlers={
             Refused: _refused,
-            httpx.ConnectError: _no_catalog,
-            httpx.ConnectTimeout: _no_catalog,
-            httpx.HTTPError: _catalog_failed,
+            ClientConnectorError: _no_catalog,
+            ConnectionTimeoutError: _no_catalog,
+            ClientError: _catalog_failed,
             404: _not_found,
         },
     )
