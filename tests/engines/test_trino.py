@@ -25,6 +25,7 @@ from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.trino import TrinoEngine
 from forebay.engines.trino_catalog import OLD, RunCatalog, stale
 from forebay.engines.trino_errors import TrinoError
+from forebay.engines.written import script
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.identity import TaskTry
 from forebay.lake.publish import publish
@@ -246,7 +247,7 @@ def test_statements_and_their_places(both: Both, namespace: str) -> None:
     engine = both["trino"]
     engine.write("SELECT 1 AS a", TableDefinition(f"{namespace}.t"))
     texts = [f"INSERT INTO lake.{namespace}.t VALUES 2, 3", f"DELETE FROM {namespace}.t WHERE a = 1"]
-    changed, results = engine.script([sql(engine, text) for text in texts], [f"{namespace}.t"])
+    changed, results = script(engine, [sql(engine, text) for text in texts], [f"{namespace}.t"])
     assert changed == [2, 1]
     assert (results[0].rows, results[0].inserted, results[0].deleted) == (2, 2, 1)
     text = "SELECT 1 AS one,\n  -- a remark\n  nowhere AS two,\n  upper(nowhere_else) AS three\nFROM (VALUES 1) AS t(x)"

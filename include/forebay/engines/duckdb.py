@@ -11,7 +11,7 @@ from forebay.engines import merge
 from forebay.engines.audit import audited
 from forebay.engines.background import Background, EngineError
 from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
-from forebay.engines.results import NOT_WRITTEN, TableResult
+from forebay.engines.results import TableResult
 from forebay.engines.session import connect, remove_spill, spill_folder
 from forebay.lake.branch import PARTITIONS, REPLAY
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft, is_conflict
@@ -125,15 +125,6 @@ class DuckDBEngine:
         """Run statements in turn, each its own commit; the rows each changed, where DuckDB says so."""
         return self._run(lambda: [self._statement(text) for text in statements])
 
-    def script(
-        self, statements: Sequence[str], writes: Sequence[str]
-    ) -> tuple[list[int | None], list[TableResult]]:
-        """What `execute` gives, and what became of the tables it writes."""
-        started = time.monotonic()
-        before = snapshots(self.config, writes)
-        changed = self.execute(statements)
-        return changed, changes(self.config, before, "statements", started)
-
     def query(self, select: str, limit: int | None = None) -> pa.Table:
         """The rows of a SELECT as an Arrow table, at most `limit`."""
         bounded = select if limit is None else f"SELECT * FROM ({select}\n) LIMIT {int(limit)}"
@@ -239,54 +230,6 @@ class DuckDBEngine:
         files = writer.close()
         self.background.check()
         return files, writer.rows
-
-
-def snapshots(config: CatalogConfig, tables: Sequence[str]) -> dict[str, int | None]:
-    """The current snapshot of each table, None where there is none."""
-    found = {name: load(config, name) for name in tables}
-    return {
-        name: table.metadata.current_snapshot_id if table is not None else None
-        for name, table in found.items()
-    }
-
-
-def changes(
-    config: CatalogConfig, before: dict[str, int | None], mode: str, started: float
-) -> list[TableResult]:
-    """What happened to tables since `before`, from the snapshots made since."""
-    results = []
-    for name, start in before.items():
-        seconds = round(time.monotonic() - started, 3)
-        table = load(config, name)
-        if table is None:
-            results.append(TableResult(name, mode, 0, seconds=seconds, note="the table does not exist"))
-            continue
-        names = ("added-records", "deleted-records", "added-position-deletes", "removed-position-deletes")
-        counts = dict.fromkeys(names, 0)
-        current = table.metadata.current_snapshot()
-        snapshot = current
-        while snapshot is not None and snapshot.snapshot_id != start:
-            for key in counts:
-                counts[key] += int(snapshot.summary.get(key) or 0) if snapshot.summary else 0
-            parent = snapshot.parent_snapshot_id
-            snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
-        changed = current is not None and current.snapshot_id != start
-        results.append(
-            TableResult(
-                table=name,
-                mode=mode,
-                rows=row_count(table),
-                inserted=counts["added-records"],
-                # Rows may leave with their file, or by a delete file beside it.
-                deleted=counts["deleted-records"]
-                + counts["added-position-deletes"]
-                - counts["removed-position-deletes"],
-                snapshot_id=current.snapshot_id if current is not None else None,
-                seconds=seconds,
-                note="" if changed else NOT_WRITTEN,
-            )
-        )
-    return results
 
 
 def lake_name(table: str) -> str:

@@ -67,7 +67,7 @@ class SparkEngine:
 
         The values are also in FOREBAY_PARAMETERS, as JSON. Raises EngineError with the program's last words.
         """
-        from forebay.engines.duckdb import changes, snapshots
+        from forebay.engines.written import changes, snapshots
 
         started = time.monotonic()
         if not Path(application).is_file():

@@ -114,7 +114,7 @@ class SparkOnKubernetes:
             time.sleep(0.3)
 
     def _run(self, who: TaskTry, config: CatalogConfig, writes: Sequence[str]) -> list[TableResult]:
-        from forebay.engines.duckdb import changes, snapshots
+        from forebay.engines.written import changes, snapshots
 
         started = time.monotonic()
         application = self.api.application(self._name)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from forebay.engines import trino_write
 from forebay.engines.background import Background, EngineError
-from forebay.engines.duckdb import Mode, changes, snapshots
+from forebay.engines.duckdb import Mode
 from forebay.engines.results import TableResult
 from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement, stale, text
 from forebay.engines.trino_client import Answer, Label, Server, Step, TrinoClient
@@ -38,6 +38,8 @@ SOURCE = "forebay/"
 MAX_ROWS = 1_000_000
 """Most rows that `query` brings into this process."""
 
+_AWAY = ("DOWN", "SERVER_STARTING_UP")
+_STARTS = 90.0
 _CONFLICTS = ("TRANSACTION_CONFLICT", "ICEBERG_COMMIT_ERROR", "SERVER_STARTING_UP")
 
 
@@ -126,6 +128,19 @@ class TrinoEngine:
 
         return to_trino(statement)
 
+    def await_server(self, seconds: float = _STARTS) -> None:
+        """Wait for a server that is being started anew. Raises TrinoError where it is not there by then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.client.run("SELECT 1", quiet=True)
+                return
+            except TrinoError as error:
+                if error.name not in _AWAY or time.monotonic() > deadline:
+                    raise
+            self.background.check()
+            time.sleep(1.0)
+
     def end_earlier(self) -> list[str]:
         """Drop the catalogs of this task's earlier tries, which ends their queries, and of tries long forgotten."""
         names = [str(name) for (name,) in self.client.run("SHOW CATALOGS", quiet=True).rows]
@@ -192,15 +207,6 @@ class TrinoEngine:
     def execute(self, statements: Sequence[str]) -> list[int | None]:
         """Run statements in turn, each its own commit; the rows each changed, where Trino says so."""
         return self._run(lambda: [self.statement(each).count for each in statements])
-
-    def script(
-        self, statements: Sequence[str], writes: Sequence[str]
-    ) -> tuple[list[int | None], list[TableResult]]:
-        """What `execute` gives, and what became of the tables it writes."""
-        started = time.monotonic()
-        before = snapshots(self.config, writes)
-        changed = self.execute(statements)
-        return changed, changes(self.config, before, "statements", started)
 
     def query(self, select: str, limit: int | None = None) -> pa.Table:
         """The rows of a SELECT as an Arrow table, at most `limit`; without one, more than MAX_ROWS are an error."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
+from forebay.engines.trino_end import ran_out_of_memory
 
 if TYPE_CHECKING:
     from trino.exceptions import HttpError, TrinoQueryError
@@ -114,7 +115,7 @@ def of_http(error: HttpError, address: str, user: str) -> TrinoError:
     if "404" in said or "410" in said:
         return TrinoError(
             f"Trino at {address} no longer knows the query: it was restarted in between. What the query had not "
-            "committed is lost; run the task again.",
+            f"committed is lost; run the task again.{ran_out_of_memory(address)}",
             "QUERY_GONE",
         )
     if "401" in said:
@@ -129,7 +130,8 @@ def of_http(error: HttpError, address: str, user: str) -> TrinoError:
         )
     if "authenticators were not loaded" in said:
         return TrinoError(
-            f"Trino at {address} is still starting: run the task again in a minute.", "SERVER_STARTING_UP"
+            f"Trino at {address} is still starting: run the task again in a minute.{ran_out_of_memory(address)}",
+            "SERVER_STARTING_UP",
         )
     away = re.search(r"\b(429|502|503|504)\b", said) is not None
     return TrinoError(f"Trino at {address} answers {said[:300]}", "DOWN" if away else "HTTP")
@@ -146,7 +148,9 @@ def of_connection(error: Exception, address: str) -> TrinoError:
             "CERTIFICATE",
         )
     return TrinoError(
-        f"Trino at {address} does not answer ({type(error).__name__}). Is it up? forebay status", "DOWN"
+        f"Trino at {address} does not answer ({type(error).__name__}). Is it up? forebay status"
+        f"{ran_out_of_memory(address)}",
+        "DOWN",
     )
 
 

@@ -104,6 +104,7 @@ class SqlOperator(ForebayOperator):
 
     def execute(self, context: Context) -> Any:
         from forebay.engines.trino_errors import TrinoError
+        from forebay.engines.written import script as run_script
         from forebay.operators.engine import blamed, kind_of, opened
         from forebay.operators.resume import done, keeping
 
@@ -131,7 +132,7 @@ class SqlOperator(ForebayOperator):
                     if on_step is not None:
                         done(context)
                     return self.report(context, [result])
-                changed, results = engine.script(statements, self.writes)
+                changed, results = run_script(engine, statements, self.writes)
             except TrinoError as error:
                 raise blamed(error, script.statements, statements) from error
             for statement, rows in zip(script.statements, changed, strict=True):
