@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from console_client import browser
 from forebay.lake.connection import CatalogConfig
 from forebay.stack import lifecycle
 from forebay.stack.airflow_api import AirflowApi, ApiError, Json
@@ -118,3 +120,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             yield Lab(root, stack, api)
     finally:
         lifecycle.down(stack)
+
+
+@pytest.fixture
+def admin(lab: Lab) -> Iterator[httpx.Client]:
+    """The console as an administrator sees it."""
+    with browser(lab, "admin") as client:
+        yield client

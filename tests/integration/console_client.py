@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import uuid
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -67,3 +69,9 @@ def routes(lab: Lab) -> list[tuple[str, list[str], bool]]:
     """Every route of the application: its path, its methods, and whether it is open to everybody."""
     found: list[Any] = json.loads(inside(lab, _ROUTES).splitlines()[-1])
     return [(path, methods, is_open) for path, methods, is_open in found]
+
+
+def text(answer: httpx.Response, status: int = 200) -> str:
+    """What a person reads on a page."""
+    assert answer.status_code == status, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))

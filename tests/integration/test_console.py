@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from html import unescape
 from typing import TYPE_CHECKING
 
 import httpx
@@ -13,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from conftest import eventually
-from console_client import ROLES, browser, inside, routes, session
+from console_client import ROLES, browser, inside, routes, session, text
 from forebay.stack import supervisor
 
 if TYPE_CHECKING:
@@ -53,18 +51,6 @@ def tables(lab: Lab) -> None:
         "lab.hostile", Schema(*fields), properties={"comment": "<script>alert('table')</script>"}
     )
     table.append(pa.table({name: ["<b>bold</b>", "=1+1"] for name in HOSTILE}))
-
-
-@pytest.fixture
-def admin(lab: Lab) -> Iterator[httpx.Client]:
-    with browser(lab, "admin") as client:
-        yield client
-
-
-def text(answer: httpx.Response) -> str:
-    """What a person reads."""
-    assert answer.status_code == 200, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
 
 
 def filled(path: str) -> str:

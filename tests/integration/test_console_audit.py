@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from collections.abc import Iterator
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +12,13 @@ import httpx
 import pytest
 
 from conftest import eventually
-from console_client import browser, inside, session
+from console_client import browser, inside, session, text
 
 if TYPE_CHECKING:
     from conftest import Lab
 
 CANARY = "canary-Hq7Rt2Lm9Zx4"
 FORMULA = '=HYPERLINK("http://evil.example","x")'
-
-
-@pytest.fixture
-def admin(lab: Lab) -> Iterator[httpx.Client]:
-    with browser(lab, "admin") as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +52,6 @@ def events(client: httpx.Client, **asked: Any) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()["events"]
     return found
-
-
-def text(answer: httpx.Response) -> str:
-    assert answer.status_code == 200, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
 
 
 def test_what_people_did_is_told(acted: None, admin: httpx.Client) -> None:

@@ -12,17 +12,11 @@ import httpx
 import pytest
 
 from conftest import eventually
-from console_client import browser, session
+from console_client import browser, session, text
 from forebay.stack.airflow_api import ApiError
 
 if TYPE_CHECKING:
     from conftest import Lab
-
-
-@pytest.fixture
-def admin(lab: Lab) -> Iterator[httpx.Client]:
-    with browser(lab, "admin") as client:
-        yield client
 
 
 @pytest.fixture
@@ -50,12 +44,6 @@ def tale(lab: Lab) -> dict[str, str]:
     told["more"] = run(lab, "source", count=3)
     told["bad"] = run(lab, "people", word="bad")
     return told
-
-
-def text(answer: httpx.Response) -> str:
-    """What a person reads."""
-    assert answer.status_code == 200, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
 
 
 def page(job: str, name: str, part: str = "") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 from conftest import eventually
-from console_client import browser, session
+from console_client import browser, session, text
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -31,17 +30,6 @@ def runs(lab: Lab) -> list[str]:
         assert run["state"] == "success", tasks
         ids.append(run_id)
     return ids
-
-
-@pytest.fixture
-def admin(lab: Lab) -> Iterator[httpx.Client]:
-    with browser(lab, "admin") as client:
-        yield client
-
-
-def text(answer: httpx.Response, status: int = 200) -> str:
-    assert answer.status_code == status, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
 
 
 def events(client: httpx.Client, table: str = TABLE) -> list[dict[str, Any]]:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 
 from conftest import eventually
-from console_client import browser, session
+from console_client import browser, session, text
 
 if TYPE_CHECKING:
     from conftest import Lab
-
-
-@pytest.fixture
-def admin(lab: Lab) -> Iterator[httpx.Client]:
-    with browser(lab, "admin") as client:
-        yield client
 
 
 def why(client: httpx.Client, path: str) -> list[dict[str, Any]]:
@@ -37,11 +28,6 @@ def one(found: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     named = [each for each in found if each["kind"] == kind]
     assert named, f"no {kind} among {[each['kind'] for each in found]}"
     return named[0]
-
-
-def text(answer: httpx.Response) -> str:
-    assert answer.status_code == 200, answer.text[:500]
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
 
 
 def fail(lab: Lab, job: str, run: str) -> None:

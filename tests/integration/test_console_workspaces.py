@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from conftest import eventually
-from console_client import browser
+from console_client import browser, text
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -42,17 +39,6 @@ def drifting(lab: Lab) -> None:
     assert run["state"] == "success", tasks
 
 
-@pytest.fixture
-def admin(lab: Lab) -> Iterator[httpx.Client]:
-    with browser(lab, "admin") as client:
-        yield client
-
-
-def text(answer: httpx.Response) -> str:
-    assert answer.status_code == 200, f"{answer.url} {answer.status_code}: {answer.text[:500]}"
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
-
-
 def differs(client: httpx.Client) -> set[tuple[str, str, str]]:
     found: list[dict[str, Any]] = client.get("/api/v1/workspaces/drifting").json()["drift"]
     return {(each["kind"], each["name"], each["found"]) for each in found}
@@ -63,7 +49,7 @@ def test_a_workspace_tells_what_belongs_together(lab: Lab, drifting: None, admin
     assert lines["drifting"]["owner"] == "drifters"
     assert lines["drifting"]["jobs"] == 1
     assert "drifters" in text(admin.get("/workspaces"))
-    eventually(20, lambda: "drifting.made" in text(admin.get("/workspaces/drifting")), "the table is known")
+    eventually(20, lambda: "First words." in text(admin.get("/workspaces/drifting")), "the table is known")
     page = text(admin.get("/workspaces/drifting"))
     for words in (
         "What moves.",
