@@ -16,10 +16,11 @@ from forebay.checks.kinds import compiled
 from forebay.checks.on_trino import asking
 from forebay.checks.rules import Rule
 from forebay.checks.verdict import Verdict, verdict
-from forebay.engines.columns import quoted, sql_name
+from forebay.engines.columns import sql_name
 from forebay.engines.duckdb import lake_name
 from forebay.errors import ForebayError
 from forebay.lake.tables import load
+from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ from sqlglot import exp, parse_one
 
 from forebay import sqltext
 from forebay.checks.compile import FILE, ROW, ROWS
-from forebay.engines.columns import quoted
 from forebay.engines.trino_types import written
+from forebay.sqlquote import quoted
 from forebay.sqltext.dialect import TRINO
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ from forebay.checks.compile import FILE, ROW, ROWS, RowTest
 from forebay.checks.evaluate import Checked, relation
 from forebay.checks.rules import QUARANTINE
 from forebay.checks.verdict import Verdict
-from forebay.engines.columns import plan, quoted, result_columns
+from forebay.engines.columns import plan, result_columns
 from forebay.engines.duckdb import result_of
 from forebay.lake.commit import Conflict, Draft
 from forebay.lake.connection import LakeError
 from forebay.lake.tables import TableDefinition, load
+from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

@@ -17,13 +17,13 @@ from forebay.checks.on_trino import over
 from forebay.checks.quarantine import ADDED, SOURCE, refusals_of
 from forebay.checks.queries import flagged
 from forebay.checks.rules import QUARANTINE
-from forebay.engines.columns import plan, quoted
+from forebay.engines.columns import plan
 from forebay.engines.results import TableResult
-from forebay.engines.trino_catalog import text
 from forebay.engines.trino_write import prepared
 from forebay.lake.commit import Conflict, Draft
 from forebay.lake.connection import LakeError
 from forebay.lake.tables import TableDefinition, load, row_count
+from forebay.sqlquote import literal, quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -111,9 +111,9 @@ def _into(
     prepared(
         engine.config, TableDefinition(target, comment=comment, column_comments=dict(ADDED)), columns, there
     )
-    rules = ", ".join(f"CASE WHEN r{number} THEN {text(label)} END" for number, label in enumerate(labels))
+    rules = ", ".join(f"CASE WHEN r{number} THEN {literal(label)} END" for number, label in enumerate(labels))
     values = (
-        f"array_join(ARRAY[{rules}], ',') AS _rule, {text(run)} AS _run, BIGINT '{checked.snapshot_id}' AS _source_snapshot, "
+        f"array_join(ARRAY[{rules}], ',') AS _rule, {literal(run)} AS _run, BIGINT '{checked.snapshot_id}' AS _source_snapshot, "
         f"TIMESTAMP '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC' AS _quarantined_at"
     )
     chosen = ", ".join(f"c{number}" for number in range(len(own)))
@@ -134,7 +134,7 @@ def _good_rows(
     names = [field.name for field in table.schema().fields]
     into = ", ".join(map(quoted, names))
     chosen = ", ".join(f"c{number}" for number in range(len(names)))
-    inside = ", ".join(map(text, paths))
+    inside = ", ".join(map(literal, paths))
     answer = engine.statement(
         f"INSERT INTO {_written(name)} ({into}) SELECT {chosen} FROM ({rows}) WHERE {FILE} IN ({inside}) AND NOT ({any_of})"
     )

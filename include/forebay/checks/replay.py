@@ -22,10 +22,11 @@ from forebay.checks.kinds import compiled
 from forebay.checks.quarantine import ADDED, REFUSED, history, last_property
 from forebay.checks.rules import QUARANTINE, Rule
 from forebay.checks.verdict import Verdict
-from forebay.engines.columns import plan, quoted, result_columns, sql_name
+from forebay.engines.columns import plan, result_columns, sql_name
 from forebay.errors import ForebayError
 from forebay.lake.commit import Draft
 from forebay.lake.tables import TableDefinition, load
+from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.checks.compile import FILE, ROW
 from forebay.checks.evaluate import relation
-from forebay.engines.columns import quoted, sql_name
+from forebay.engines.columns import sql_name
 from forebay.lake.connection import LakeError
 from forebay.lake.tables import load
+from forebay.sqlquote import literal, quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -53,7 +54,7 @@ def without(
     if paths:
         table = load(engine.config, draft.definition.name)
         assert table is not None
-        inside = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        inside = ", ".join(map(literal, paths))
         source = f"({relation(table, draft.definition.name, draft.base_snapshot)}) t"
         chosen = f"t.{FILE} IN ({inside})"
         left = 0 if replaced else count(engine, f"FROM {gone}")

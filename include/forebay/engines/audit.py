@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from forebay.lake.connection import LakeError
 from forebay.lake.tables import Audit, TableDefinition
 from forebay.spec.table import AUDIT_COLUMNS
+from forebay.sqlquote import literal
 
 
 def audited(
@@ -32,6 +33,5 @@ def refuse_taken(given: Iterable[str], definition: TableDefinition, source: str 
 
 
 def _values(audit: Audit) -> str:
-    run = audit.run.replace("'", "''")
     name, moment = AUDIT_COLUMNS
-    return f"'{run}' AS {name}, TIMESTAMPTZ '{audit.at.isoformat()}' AS {moment}"
+    return f"{literal(audit.run)} AS {name}, TIMESTAMPTZ '{audit.at.isoformat()}' AS {moment}"

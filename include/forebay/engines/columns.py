@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forebay.lake.connection import LakeError
+from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -68,10 +69,6 @@ class Plan:
             if given or not only_given
         ]
         return f"SELECT {', '.join(parts)} FROM {source}"
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def result_columns(connection: DuckDBPyConnection, select: str) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from forebay.engines import merge
 from forebay.engines.audit import audited
 from forebay.engines.background import Background, EngineError
-from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
+from forebay.engines.columns import Plan, plan, result_columns, sql_name
 from forebay.engines.results import TableResult
 from forebay.engines.session import connect, remove_spill, spill_folder
 from forebay.lake.branch import PARTITIONS, REPLAY
@@ -18,6 +18,7 @@ from forebay.lake.commit import ATTEMPTS, Conflict, Draft, is_conflict
 from forebay.lake.connection import CATALOG, CatalogConfig, LakeError
 from forebay.lake.datafiles import DataFileWriter
 from forebay.lake.tables import TableDefinition, load, row_count
+from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,20 +1,23 @@
-"""Find the files of a pattern, on S3 or in a folder of the repository."""
+"""Find the files of a pattern, on S3 or in a folder of the repository, and how DuckDB reads them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from forebay.engines.background import EngineError
+from forebay.sqlquote import literal
 
 ENDINGS = {
     "csv": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
     "json": (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"),
     "parquet": (".parquet",),
 }
+SOURCE = "_source_file"
+"""The column that tells where a row comes from."""
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -44,7 +47,7 @@ class S3Access:
         """Secrets for DuckDB, one a bucket: its most specific scope wins over the lake's own."""
         scheme, _, host = self.endpoint.rpartition("://")
         texts = (self.access_key, self.secret_key, host, self.region)
-        key, secret, endpoint, region = ("'" + text.replace("'", "''") + "'" for text in texts)
+        key, secret, endpoint, region = map(literal, texts)
         return [
             f"CREATE SECRET lake_files_{number} (TYPE s3, KEY_ID {key}, SECRET {secret}, "
             f"ENDPOINT {endpoint}, REGION {region}, "
@@ -152,3 +155,37 @@ def _local(pattern: str, root: Path) -> Iterator[Found]:
             raise EngineError(f"files: {name}: a link that leads out of the repository.")
         state = path.stat()
         yield Found(name, str(path.resolve()), state.st_size, state.st_mtime)
+
+
+def format_of(name: str) -> str:
+    """csv, json or parquet, by a file's ending. Raises EngineError."""
+    for kind, endings in ENDINGS.items():
+        if name.lower().endswith(endings):
+            return kind
+    raise EngineError(f"{name}: the ending tells no format. Set format: csv, json or parquet.")
+
+
+def reading(files: Sequence[Found], kind: str, csv: Mapping[str, Any], types: Mapping[str, str]) -> str:
+    """DuckDB's SELECT of the files' rows, with SOURCE; `types` are DuckDB's, for columns that are not to be guessed."""
+    paths = "[" + ", ".join(literal(one.path) for one in files) + "]"
+    common = f"union_by_name = true, filename = '{SOURCE}'"
+    if kind == "parquet":
+        return f"SELECT * FROM read_parquet({paths}, {common})"
+    if kind == "json":
+        return f"SELECT * FROM read_json({paths}, {common}, maximum_object_size = 67108864)"
+    # Guessing from a sample fails where a column's first odd value comes late; small loads are read whole.
+    sample = -1 if sum(one.size for one in files) < 50_000_000 else 200_000
+    options = [common, f"sample_size = {sample}", "auto_detect = true", "strict_mode = true"]
+    # Only types are guessed. A guessed dialect takes a bad line for the header and lands no rows at all.
+    options.append("skip = 0, escape = '\"', comment = '', null_padding = false, ignore_errors = false")
+    options.append(f"header = {'true' if csv.get('header', True) else 'false'}")
+    options.append(
+        f"delim = {literal(str(csv.get('delimiter', ',')))}, quote = {literal(str(csv.get('quote', chr(34))))}"
+    )
+    null = str(csv.get("null_text") or "")
+    options.append(f"nullstr = [{', '.join(literal(text) for text in dict.fromkeys(('', null)))}]")
+    if types:
+        options.append(
+            f"types = {{{', '.join(f'{literal(name)}: {literal(kind)}' for name, kind in types.items())}}}"
+        )
+    return f"SELECT * FROM read_csv({paths}, {', '.join(options)})"

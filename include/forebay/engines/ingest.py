@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from forebay.engines.audit import audited
 from forebay.engines.background import EngineError
-from forebay.engines.columns import Plan, plan, quoted, result_columns, sql_name
+from forebay.engines.columns import Plan, plan, result_columns, sql_name
 from forebay.engines.duckdb import DuckDBEngine, lake_name, result_of
-from forebay.engines.files import ENDINGS, Found, S3Access, find
+from forebay.engines.files import ENDINGS, SOURCE, Found, S3Access, find, format_of, reading
 from forebay.engines.results import TableResult
 from forebay.lake.branch import LANDED
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.tables import TableDefinition, load, row_count
+from forebay.sqlquote import literal, quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 Format = Literal["csv", "json", "parquet"]
-SOURCE, MOMENT = "_source_file", "_ingested_at"
+MOMENT = "_ingested_at"
 BATCH_FILES, BATCH_BYTES = 1_000, 1_000_000_000
 _SMALL = 65_536
 
@@ -157,7 +158,7 @@ class Ingest:
         batches: list[tuple[str, list[Found]]] = []
         held = 0
         for one in files:
-            kind = format or _format(one.name)
+            kind = format or format_of(one.name)
             if self._empty(one, kind, bool(csv.get("header", True))):
                 log(f"{one.name} has no rows")
                 continue
@@ -230,16 +231,16 @@ class Ingest:
         def reader(files: Sequence[Found]) -> str:
             types: dict[str, str] = {}
             if kind == "csv" and forced:
-                present = result_columns(connection, _read(files, kind, csv, {}))
+                present = result_columns(connection, reading(files, kind, csv, {}))
                 types = {column: forced[column.lower()] for column, _ in present if column.lower() in forced}
-            inner = _read(files, kind, csv, types)
+            inner = reading(files, kind, csv, types)
             casts = [] if kind == "csv" else self._casts(inner, wanted)
             names = "".join(
-                f" WHEN {_text(one.path)} THEN {_text(one.name)}" for one in files if one.name != one.path
+                f" WHEN {literal(one.path)} THEN {literal(one.name)}" for one in files if one.name != one.path
             )
             source = f"CASE {SOURCE}{names} ELSE {SOURCE} END" if names else SOURCE
             casts += [f"{source} AS {SOURCE}"]
-            columns = f"* REPLACE ({', '.join(casts)}), TIMESTAMPTZ {_text(moment)} AS {MOMENT}"
+            columns = f"* REPLACE ({', '.join(casts)}), TIMESTAMPTZ {literal(moment)} AS {MOMENT}"
             landed = f"SELECT {columns} FROM ({inner})"
             if definition.audit is None:
                 return landed
@@ -334,38 +335,6 @@ class Ingest:
             raise EngineError(f"{one.name}: not a whole gzip file: {error}") from error
 
 
-def _read(files: Sequence[Found], kind: str, csv: Mapping[str, Any], types: Mapping[str, str]) -> str:
-    paths = "[" + ", ".join(_text(one.path) for one in files) + "]"
-    common = f"union_by_name = true, filename = '{SOURCE}'"
-    if kind == "parquet":
-        return f"SELECT * FROM read_parquet({paths}, {common})"
-    if kind == "json":
-        return f"SELECT * FROM read_json({paths}, {common}, maximum_object_size = 67108864)"
-    # Guessing from a sample fails where a column's first odd value comes late; small loads are read whole.
-    sample = -1 if sum(one.size for one in files) < 50_000_000 else 200_000
-    options = [common, f"sample_size = {sample}", "auto_detect = true", "strict_mode = true"]
-    # Only types are guessed. A guessed dialect takes a bad line for the header and lands no rows at all.
-    options.append("skip = 0, escape = '\"', comment = '', null_padding = false, ignore_errors = false")
-    options.append(f"header = {'true' if csv.get('header', True) else 'false'}")
-    options.append(
-        f"delim = {_text(str(csv.get('delimiter', ',')))}, quote = {_text(str(csv.get('quote', chr(34))))}"
-    )
-    null = str(csv.get("null_text") or "")
-    options.append(f"nullstr = [{', '.join(_text(text) for text in dict.fromkeys(('', null)))}]")
-    if types:
-        options.append(
-            f"types = {{{', '.join(f'{_text(name)}: {_text(kind)}' for name, kind in types.items())}}}"
-        )
-    return f"SELECT * FROM read_csv({paths}, {', '.join(options)})"
-
-
-def _format(name: str) -> str:
-    for kind, endings in ENDINGS.items():
-        if name.lower().endswith(endings):
-            return kind
-    raise EngineError(f"{name}: the ending tells no format. Set format: csv, json or parquet.")
-
-
 def _duckdb_type(trino: str) -> str:
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
@@ -376,7 +345,3 @@ def _duckdb_type(trino: str) -> str:
         raise EngineError(
             f"columns: {trino!r} is no type, such as varchar, bigint or decimal(12, 2)."
         ) from error
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from forebay.engines.columns import Plan, quoted, sql_name
+from forebay.engines.columns import Plan, sql_name
 from forebay.engines.results import TableResult
 from forebay.lake.branch import PARTITIONS, REPLAY
 from forebay.lake.commit import Draft
 from forebay.lake.connection import LakeError
 from forebay.spec.table import AUDIT_COLUMNS
+from forebay.sqlquote import literal, quoted
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -100,7 +101,7 @@ def run(engine: DuckDBEngine, select: str, columns: Plan, draft: Draft, key: Seq
 
     rows = f"SELECT {fresh} FROM {SOURCE} s WHERE NOT EXISTS (FROM {MATCHED} m WHERE m.source = s.rowid)"
     if paths:
-        inside = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        inside = ", ".join(map(literal, paths))
         rows = (
             f"SELECT {', '.join(kept(name) for name in every)} FROM {target} "
             f"LEFT JOIN {SOURCE} s ON {joined} WHERE t.filename IN ({inside}) UNION ALL {rows}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from forebay.engines.trino_catalog import catalog_properties
 from forebay.lake.connection import CATALOG, CatalogConfig
 from forebay.machine.jars import pinned
+from forebay.sqlquote import literal
 
 KEY, SECRET = "YOUR_KEY", "YOUR_SECRET"
 
@@ -79,10 +80,6 @@ def _flink(config: CatalogConfig, table: str) -> str:
     for name, value in config.spark_conf().items():
         if name.startswith(prefix) and name != f"{prefix}type":
             values[name.removeprefix(prefix)] = value
-    lines = ",\n".join(f"  {_text(name)} = {_text(value)}" for name, value in values.items())
+    lines = ",\n".join(f"  {literal(name)} = {literal(value)}" for name, value in values.items())
     end = f"\nSELECT * FROM {CATALOG}.{table} LIMIT 10;" if table else ""
     return f"CREATE CATALOG {CATALOG} WITH (\n{lines}\n);{end}"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from forebay.engines.background import EngineError
 from forebay.lake.connection import CatalogConfig
+from forebay.sqlquote import literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -83,7 +84,7 @@ def attached(
 
 def lock(connection: DuckDBPyConnection, folders: Sequence[str]) -> None:
     """From now on SQL reaches these folders and nothing else, and no setting changes any more."""
-    allowed = ", ".join("'" + folder.replace("'", "''") + "'" for folder in folders)
+    allowed = ", ".join(map(literal, folders))
     for statement in (
         "SET allow_unsigned_extensions = false",
         f"SET allowed_directories = [{allowed}]",

@@ -14,13 +14,14 @@ from forebay.engines import trino_write
 from forebay.engines.background import Background, EngineError
 from forebay.engines.duckdb import Mode
 from forebay.engines.results import TableResult
-from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement, stale, text
+from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement, stale
 from forebay.engines.trino_client import Answer, Label, Server, Step, TrinoClient
 from forebay.engines.trino_errors import TrinoError
 from forebay.engines.trino_types import Signature, arrow_type, plain
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
 from forebay.lake.tables import TableDefinition
+from forebay.sqlquote import literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +156,7 @@ class TrinoEngine:
     def end_query(self, query: str) -> bool:
         """End a query by its id; False where it is over already."""
         try:
-            said = f"CALL system.runtime.kill_query(query_id => {text(query)}, message => 'the task was started anew')"
+            said = f"CALL system.runtime.kill_query(query_id => {literal(query)}, message => 'the task was started anew')"
             self.client.run(said, quiet=True)
         except TrinoError as error:
             if error.name in ("NOT_FOUND", "INVALID_FUNCTION_ARGUMENT", "NOT_SUPPORTED"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from forebay.engines.background import EngineError
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
+from forebay.sqlquote import literal
 
 OLD = 24 * 3600.0
 """Seconds after which the catalog of a try that nobody came back for is dropped by whoever comes next."""
@@ -52,7 +53,7 @@ def stale(names: list[str], mine: RunCatalog | None, now: float | None = None) -
 
 def create_statement(name: str, properties: Mapping[str, str]) -> str:
     """SQL that makes a catalog. Its secrets are names that Trino fills in, or there is none: see `catalog_properties`."""
-    given = ", ".join(f'"{key}" = {text(value)}' for key, value in properties.items())
+    given = ", ".join(f'"{key}" = {literal(value)}' for key, value in properties.items())
     return f"CREATE CATALOG {name} USING iceberg WITH ({given})"
 
 
@@ -85,8 +86,3 @@ def catalog_properties(config: CatalogConfig, access_key: str, secret_key: str) 
         "s3.aws-access-key": access_key,
         "s3.aws-secret-key": secret_key,
     }
-
-
-def text(value: str) -> str:
-    """A string literal."""
-    return "'" + value.replace("'", "''") + "'"

@@ -8,7 +8,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from forebay.engines.audit import refuse_taken
-from forebay.engines.columns import Plan, plan, quoted
+from forebay.engines.columns import Plan, plan
 from forebay.engines.results import TableResult
 from forebay.engines.trino_types import Signature, cast, iceberg_type
 from forebay.lake.branch import PARTITIONS, REPLAY
@@ -23,6 +23,7 @@ from forebay.lake.tables import (
     sort_order,
 )
 from forebay.spec.table import AUDIT_COLUMNS
+from forebay.sqlquote import literal, quoted
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -139,15 +140,15 @@ def _merge(
     keys = [known[name.lower()] for name in key]
     listed = ", ".join(map(quoted, keys))
     counted = f"SELECT *, count(*) OVER (PARTITION BY {listed}) AS forebay_times FROM ({rows})"
-    shown = ", ', ', ".join(f"{_text(f'{name} = ')}, CAST({quoted(name)} AS varchar)" for name in keys)
+    shown = ", ', ', ".join(f"{literal(f'{name} = ')}, CAST({quoted(name)} AS varchar)" for name in keys)
     nothing = " OR ".join(f"{quoted(name)} IS NULL" for name in keys)
     null = (
         f"{definition.name}: rows of the SELECT have no value in the merge key ({', '.join(keys)}). NULL equals nothing, "
         "so they would be inserted anew each time: filter them or use COALESCE."
     )
     twice = (
-        f"concat({_text(f'{definition.name}: the merge key ')}, {shown}, ' occurs ', CAST(forebay_times AS varchar), "
-        + _text(
+        f"concat({literal(f'{definition.name}: the merge key ')}, {shown}, ' occurs ', CAST(forebay_times AS varchar), "
+        + literal(
             " times in the SELECT, so it is not clear which row counts. Aggregate the SELECT to one row a key, or add "
             "a column to merge_key."
         )
@@ -155,7 +156,7 @@ def _merge(
     )
     # In the source itself: a check beforehand would run the SELECT twice, and might see other rows.
     source = (
-        f"SELECT * FROM ({counted}) WHERE CASE WHEN {nothing} THEN CAST(fail({_text(null)}) AS boolean) "
+        f"SELECT * FROM ({counted}) WHERE CASE WHEN {nothing} THEN CAST(fail({literal(null)}) AS boolean) "
         f"WHEN forebay_times > 1 THEN CAST(fail({twice}) AS boolean) ELSE true END"
     )
     joined = " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in keys)
@@ -182,7 +183,9 @@ def _audited(
         (moment, {"rawType": "timestamp with time zone"}),
     ]
     at = definition.audit.at.astimezone(UTC)
-    values = f"{_text(definition.audit.run)} AS {run}, TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f} UTC' AS {moment}"
+    values = (
+        f"{literal(definition.audit.run)} AS {run}, TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f} UTC' AS {moment}"
+    )
     return f"SELECT *, {values} FROM (\n{select}\n)", [*given, *types]
 
 
@@ -202,7 +205,3 @@ def _drop_older(
         properties={REPLAY: "no" if everything else PARTITIONS},
     )  # fmt: skip
     return left
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from forebay.errors import ForebayError
+from forebay.sqlquote import literal
 
 if TYPE_CHECKING:
     from pyiceberg.catalog.rest import RestCatalog
@@ -134,14 +135,14 @@ class CatalogConfig:
         endpoint = self.s3_endpoint.partition("://")
         tls = "true" if endpoint[0] == "https" else "false"
         style = "path" if self.path_style else "vhost"
-        key, secret = _text(self.access_key), _text(self.secret_key)
+        key, secret = literal(self.access_key), literal(self.secret_key)
         return [
-            f"CREATE SECRET lake_s3 (TYPE s3, KEY_ID {key}, SECRET {secret}, ENDPOINT {_text(endpoint[2])}, "
-            f"USE_SSL {tls}, URL_STYLE {_text(style)}, REGION {_text(self.s3_region)})",
+            f"CREATE SECRET lake_s3 (TYPE s3, KEY_ID {key}, SECRET {secret}, ENDPOINT {literal(endpoint[2])}, "
+            f"USE_SSL {tls}, URL_STYLE {literal(style)}, REGION {literal(self.s3_region)})",
             f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {key}, CLIENT_SECRET {secret}, "
-            f"OAUTH2_SERVER_URI {_text(self.token_uri)}, OAUTH2_SCOPE 'catalog')",
-            f"ATTACH {_text(self.warehouse)} AS {CATALOG} "
-            f"(TYPE iceberg, ENDPOINT {_text(self.uri)}, SECRET lake_catalog{', READ_ONLY' if read_only else ''})",
+            f"OAUTH2_SERVER_URI {literal(self.token_uri)}, OAUTH2_SCOPE 'catalog')",
+            f"ATTACH {literal(self.warehouse)} AS {CATALOG} "
+            f"(TYPE iceberg, ENDPOINT {literal(self.uri)}, SECRET lake_catalog{', READ_ONLY' if read_only else ''})",
         ]
 
     def pyiceberg_properties(self) -> dict[str, str]:
@@ -183,10 +184,6 @@ class CatalogConfig:
             # The default cache keeps showing a table's old snapshots to a second session.
             f"{prefix}.cache-enabled": "false",
         }
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 # The process id is part of the key: a forked task must not share its parent's sockets.

@@ -14,8 +14,9 @@ from typing import Any
 
 from forebay.lake.branch import MAIN, ROLLED_BACK_PROPERTY, Branch, Json, ancestry, ref, snapshots, stamp
 from forebay.lake.identity import Run
-from forebay.lake.publish import ATTEMPTS, drop_branch, published_record
+from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
+from forebay.lake.reversal import published_record
 
 _AT_ONCE = 16
 

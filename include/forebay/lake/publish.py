@@ -29,6 +29,7 @@ from forebay.lake.branch import (
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, NoTransactions, Rest
+from forebay.lake.reversal import at_refs, published_record, reversal
 
 ATTEMPTS = 30
 KEPT = 20
@@ -133,7 +134,7 @@ def drop_branch(rest: Rest, table: str, metadata: Json, branch: Branch) -> None:
     if branch.created_by and ref(metadata, MAIN) is None and not others:
         rest.drop(table)
         return
-    rest.commit([Change(table, _at(metadata, {branch.name: branch.head}), without(branch))])
+    rest.commit([Change(table, at_refs(metadata, {branch.name: branch.head}), without(branch))])
 
 
 def commit_all(rest: Rest, changes: Sequence[Change]) -> None:
@@ -177,7 +178,7 @@ def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch) -> _
     if head != main or notes:
         notes[PUBLISHED_PROPERTY] = json.dumps(record, sort_keys=True)
         updates.append({"action": "set-properties", "updates": notes})
-    requirements = _at(metadata, {MAIN: main, branch.name: branch.head})
+    requirements = at_refs(metadata, {MAIN: main, branch.name: branch.head})
     base = branch.base if main == head else main
     return _Step(Change(table, requirements, updates), _result(table, head, base, line, replayed), branch)
 
@@ -270,14 +271,6 @@ def without(branch: Branch) -> list[Json]:
     return [*updates, {"action": "remove-properties", "removals": [branch.key]}]
 
 
-def _at(metadata: Json, refs: Mapping[str, int | None]) -> list[Json]:
-    """Requirements: the same table, and its refs where they were seen."""
-    return [
-        {"type": "assert-table-uuid", "uuid": metadata["table-uuid"]},
-        *({"type": "assert-ref-snapshot-id", "ref": name, "snapshot-id": at} for name, at in refs.items()),
-    ]
-
-
 def _of_one_try(table: str, metadata: Json, branch: Branch, run: Run, tries: Mapping[str, int]) -> None:
     for snapshot in ancestry(snapshots(metadata), branch.head, branch.base):
         task, number = stamp(snapshot, "task"), stamp(snapshot, "try")
@@ -304,13 +297,6 @@ def _published(table: str, metadata: Json, run: Run) -> Published | None:
         return None
     parent = line[-1].get("parent-snapshot-id")
     return _result(table, int(line[0]["snapshot-id"]), parent, line, False, again=True)
-
-
-def published_record(metadata: Json) -> Json | None:
-    """What the last publish left in the table's properties, None where main moved since."""
-    text = (metadata.get("properties") or {}).get(PUBLISHED_PROPERTY)
-    record: Json | None = json.loads(text) if text else None
-    return record if record is not None and record["head"] == ref(metadata, MAIN) else None
 
 
 def _result(
@@ -348,7 +334,7 @@ def take_back(rest: Rest, run: Run, tables: Sequence[str]) -> bool:
             if _published(table, metadata, run) is not None:
                 return False
             continue
-        changes.append(_reversal(table, metadata, record, run))
+        changes.append(reversal(table, metadata, record, run))
     if changes:
         commit_all(rest, changes)
     return True
@@ -365,7 +351,7 @@ def _take_back(
             stuck.append(table)
             continue
         try:
-            rest.commit([_reversal(table, metadata, record, run)])
+            rest.commit([reversal(table, metadata, record, run)])
         except (CommitConflict, CommitUnknown):
             stuck.append(table)
     if stuck:
@@ -373,35 +359,3 @@ def _take_back(
             f"{conflict} The publish is PARTIAL: {', '.join(stuck)} had been published before it broke off, and others "
             f"have built on that since. Put them back with forebay rollback {run.run} --cascade, or start the job again."
         ) from conflict
-
-
-def _reversal(table: str, metadata: Json, record: Json, run: Run) -> Change:
-    """Main as it was before a publish, and the branch as it was."""
-    text, head, base = str(record["branch"]), record["branch_head"], record["base"]
-    name = run.branch
-    branch = Branch.find({**metadata, "properties": {f"forebay.branch.{name}": text}}, name)
-    assert branch is not None
-    updates: list[Json] = [
-        {"action": "set-snapshot-ref", "ref-name": MAIN, "type": "branch", "snapshot-id": base}
-        if base is not None
-        else {"action": "remove-snapshot-ref", "ref-name": MAIN}
-    ]
-    if head is not None:
-        updates.append(
-            {"action": "set-snapshot-ref", "ref-name": name, "type": "branch", "snapshot-id": head}
-        )
-    if branch.main_shape is not None and branch.main_shape != branch.shape:
-        updates += [
-            {"action": "set-current-schema", "schema-id": branch.main_shape.schema},
-            {"action": "set-default-spec", "spec-id": branch.main_shape.spec},
-            {"action": "set-default-sort-order", "sort-order-id": branch.main_shape.order},
-        ]
-    kept = {branch.key: text}
-    reshaped = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
-    if reshaped and (reshaped[0]["job"], reshaped[0]["run"]) == (run.job, run.run):
-        kept[RESHAPED_PROPERTY] = json.dumps(reshaped[1:], sort_keys=True)
-    updates += [
-        {"action": "remove-properties", "removals": [PUBLISHED_PROPERTY]},
-        {"action": "set-properties", "updates": kept},
-    ]
-    return Change(table, _at(metadata, {MAIN: ref(metadata, MAIN), name: None}), updates)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.lake.connection import LakeError
 from forebay.lake.diff import Files, Sides
+from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,7 @@ def _read(table: Table, both: Sides, tasks: list[FileScanTask]) -> pa.Table:
 
 
 def _by_key(connection: DuckDBPyConnection, key: tuple[str, ...], limit: int) -> Sample:
-    names = [_quoted(name) for name in key]
+    names = [quoted(name) for name in key]
     listed = ", ".join(names)
     for side in ("old", "new"):
         query = f"SELECT 1 FROM {side} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1"
@@ -150,7 +151,3 @@ def _rows(
 
 def _same(one: Any, other: Any) -> bool:
     return bool(one == other) or (one != one and other != other)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

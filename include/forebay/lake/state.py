@@ -9,7 +9,7 @@ from typing import Any, Literal
 from forebay.lake.branch import MAIN, Branch, ancestry, ref, snapshots, stamp
 from forebay.lake.history import roll_backs
 from forebay.lake.identity import Run
-from forebay.lake.publish import published_record
+from forebay.lake.reversal import published_record
 
 State = Literal[
     "running", "open", "failed", "published", "partial", "rolled back", "discarded", "nothing written", "gone"

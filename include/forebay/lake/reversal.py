@@ -1,0 +1,57 @@
+"""The record that a publish leaves on a table, and the change that takes the publish back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from forebay.lake.branch import MAIN, PUBLISHED_PROPERTY, RESHAPED_PROPERTY, Branch, Json, ref
+from forebay.lake.identity import Run
+from forebay.lake.rest import Change
+
+
+def published_record(metadata: Json) -> Json | None:
+    """What the last publish left in the table's properties, None where main moved since."""
+    text = (metadata.get("properties") or {}).get(PUBLISHED_PROPERTY)
+    record: Json | None = json.loads(text) if text else None
+    return record if record is not None and record["head"] == ref(metadata, MAIN) else None
+
+
+def reversal(table: str, metadata: Json, record: Json, run: Run) -> Change:
+    """Main as it was before a publish, and the branch as it was."""
+    text, head, base = str(record["branch"]), record["branch_head"], record["base"]
+    name = run.branch
+    branch = Branch.find({**metadata, "properties": {f"forebay.branch.{name}": text}}, name)
+    assert branch is not None
+    updates: list[Json] = [
+        {"action": "set-snapshot-ref", "ref-name": MAIN, "type": "branch", "snapshot-id": base}
+        if base is not None
+        else {"action": "remove-snapshot-ref", "ref-name": MAIN}
+    ]
+    if head is not None:
+        updates.append(
+            {"action": "set-snapshot-ref", "ref-name": name, "type": "branch", "snapshot-id": head}
+        )
+    if branch.main_shape is not None and branch.main_shape != branch.shape:
+        updates += [
+            {"action": "set-current-schema", "schema-id": branch.main_shape.schema},
+            {"action": "set-default-spec", "spec-id": branch.main_shape.spec},
+            {"action": "set-default-sort-order", "sort-order-id": branch.main_shape.order},
+        ]
+    kept = {branch.key: text}
+    reshaped = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    if reshaped and (reshaped[0]["job"], reshaped[0]["run"]) == (run.job, run.run):
+        kept[RESHAPED_PROPERTY] = json.dumps(reshaped[1:], sort_keys=True)
+    updates += [
+        {"action": "remove-properties", "removals": [PUBLISHED_PROPERTY]},
+        {"action": "set-properties", "updates": kept},
+    ]
+    return Change(table, at_refs(metadata, {MAIN: ref(metadata, MAIN), name: None}), updates)
+
+
+def at_refs(metadata: Json, refs: Mapping[str, int | None]) -> list[Json]:
+    """Requirements: the same table, and its refs where they were seen."""
+    return [
+        {"type": "assert-table-uuid", "uuid": metadata["table-uuid"]},
+        *({"type": "assert-ref-snapshot-id", "ref": name, "snapshot-id": at} for name, at in refs.items()),
+    ]
