@@ -76,10 +76,13 @@ RUN apt-get -o Acquire::Check-Valid-Until=false update \
     && apt-get install -y --no-install-recommends libnss3 openjdk-21-jre-headless procps \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache /var/log/*
 
-# The jars are fetched by Spark's own resolver and compared with the SHA-256 they are pinned by.
+# The jars are fetched by Spark's own resolver and compared with the SHA-256 they are pinned by. Java trusts the
+# authorities that Debian has, unless the build says otherwise.
 FROM spark-base AS jars
 COPY --from=spark-packages /opt/forebay /opt/forebay
-RUN XDG_CACHE_HOME=/cache forebay setup
+RUN export JAVA_TOOL_OPTIONS="${JAVA_TOOL_OPTIONS:--Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts}" \
+    && XDG_CACHE_HOME=/cache python -c 'from forebay.machine import jars; jars.fetch(print)' \
+    && rm /cache/forebay/jars/.lock
 
 FROM spark-base AS spark
 ARG VERSION=0.1.0
@@ -101,7 +104,7 @@ RUN package="$(python -c 'import importlib.util as u; print(u.find_spec("pyspark
 COPY --chmod=755 images/spark-entrypoint /usr/local/bin/spark-entrypoint
 WORKDIR /opt/spark-work
 USER 185:0
-ENTRYPOINT ["dumb-init", "--", "spark-entrypoint"]
+ENTRYPOINT ["dumb-init", "--", "/usr/local/bin/spark-entrypoint"]
 
 # Every part of Airflow, as its chart starts them; jobs come from Git.
 FROM base AS airflow

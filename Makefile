@@ -36,7 +36,7 @@ test-unit: lint ## Run the checks and tests that need no stack
 	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: test-kubernetes
-test-kubernetes: install ## Test images, chart and alerts (needs root, Go and Debian or Ubuntu; the first time 10 minutes)
+test-kubernetes: install ## Test images, chart, alerts, and Spark on a node (needs root, Go 1.24 and Debian or Ubuntu; the first time half an hour)
 	@$(BIN)/python -m pytest tests/kubernetes
 
 .PHONY: lint
@@ -73,3 +73,7 @@ clean: ## Stop the stack and remove its state and .venv
 .PHONY: screenshot
 screenshot: install ## Take docs/images/run.png from the running stack (needs Chromium on PATH)
 	@$(BIN)/python tools/screenshot.py
+
+.PHONY: screenshots
+screenshots: install ## Take the console's pictures in docs/screenshots/ from the running stack (needs Chromium on PATH)
+	@$(BIN)/python tools/screenshots.py

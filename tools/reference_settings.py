@@ -30,6 +30,7 @@ SERVICE_WORDS = {
 VARIABLES = {
     "FOREBAY_STATE": "folder of the stack's state instead of `.forebay/` in the repository; one folder is one stack",
     "FOREBAY_ROOT": "repository to work on instead of the one around the current folder; set in tasks",
+    "FOREBAY_LOGS": "folder of the services' logs; set in tasks by the stack, so that they can say why Trino went away",
     "FOREBAY_JARS": "folder of the pinned jars; set in tasks by the stack, read by spark tasks",
     "FOREBAY_PARAMETERS": "the run's values as JSON; set for the program of a spark task",
     "FOREBAY_CATALOG_URI": "address of the catalog, for tests and programs that have no Airflow connection",
@@ -103,7 +104,9 @@ def page(root: Path) -> str:
         "Stored in Airflow by `forebay up`. A job names another one with `conn_id`.\n",
         "`lake_sql` of type `trino` stands for it after `forebay up --with trino`. Its `access_key` and `secret_key` are names\n"
         "of variables of the Trino server, which fills them in; `session` are session properties, `verify` a file of\n"
-        "certificate authorities, `http_scheme` is `https` where there is a password.\n",
+        "certificate authorities, `http_scheme` is `https` where there is a password. Queries of the SQL page log in as\n"
+        "`worksheet_user` with `worksheet_password` and see Trino's catalog `worksheet_catalog`: a user whom Trino's access\n"
+        "control lets read that catalog and no more. Without that catalog one that lets nobody write is made for them.\n",
         *_rows(
             "connection | type | what it is | host | extra",
             [
@@ -132,6 +135,7 @@ def example_stack(parts: bool = False) -> Stack:
         "secret_key",
         "store_signing_key",
         "trino_password",
+        "trino_worksheet_password",
     )
     secrets = dict.fromkeys(
         (*names, "trino_inner_secret", "fernet_key", "jwt_secret", "api_secret_key"), HIDDEN

@@ -38,6 +38,13 @@ class JobsBundle(LocalDagBundle):
                 os.utime(loader)
 
 
+class OwnBundle(LocalDagBundle):
+    """The dags that Forebay itself needs, which are no jobs of anybody's."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(path=str(Path(__file__).parent / "internal"), **kwargs)
+
+
 class BrokenJob(AbstractDagImporter):
     """Turns the mistakes of one YAML file into Airflow import errors; a file without mistakes gives nothing."""
 

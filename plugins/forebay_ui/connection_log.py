@@ -5,18 +5,16 @@ own key, for those who may see the connection.
 """
 
 import json
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow.models.crypto import get_fernet
 from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-from forebay.connections.model import Report
+from forebay.connections.model import Report, Side
+from forebay.connections.sealed import Unreadable, seal, unseal
 from forebay_ui.auth import Visitor
 
 EVENT = "forebay.connection_check"
@@ -35,6 +33,7 @@ class Result:
     at: float
     by: str
     where: str
+    side: Side
     report: Report | None
 
     @property
@@ -55,7 +54,8 @@ def keep(who: Visitor, reports: Iterable[Report]) -> None:
                 "step": worst.key if worst else "",
                 "seconds": round(report.seconds, 3),
                 "where": report.where,
-                "report": _sealed(report),
+                "side": report.side,
+                "report": seal(report.document()),
             }
             session.add(
                 Log(
@@ -67,18 +67,19 @@ def keep(who: Visitor, reports: Iterable[Report]) -> None:
             )
 
 
-def newest(conn_ids: Iterable[str]) -> dict[str, Result]:
-    """The last result of each of these connections that was checked of late."""
-    asked, found = set(conn_ids), dict[str, Result]()
+def newest(conn_ids: Iterable[str]) -> dict[str, dict[Side, Result]]:
+    """The last results of each of these connections that was checked of late: one for each side that checked it."""
+    asked = set(conn_ids)
+    found: dict[str, dict[Side, Result]] = {}
     query = select(Log).where(Log.event == EVENT).order_by(Log.id.desc()).limit(_RECENT)
     with create_session() as session:
         for row in session.scalars(query):
             known = _known(row)
             conn_id = str(known.get("connection_id", ""))
-            if conn_id in asked and conn_id not in found:
-                found[conn_id] = _result(row, known)
-                if len(found) == len(asked):
-                    break
+            if conn_id in asked:
+                of_it = found.setdefault(conn_id, {})
+                if _side(known) not in of_it:
+                    of_it[_side(known)] = _result(row, known)
     return found
 
 
@@ -115,23 +116,18 @@ def _result(row: Log, known: dict[str, Any]) -> Result:
         row.dttm.timestamp() if row.dttm else 0.0,
         row.owner_display_name or row.owner or "",
         str(known.get("where", "")),
+        _side(known),
         _opened(str(known.get("report") or "")),
     )
 
 
-def _sealed(report: Report) -> str:
-    fernet = get_fernet()
-    if not fernet.is_encrypted:
-        return ""
-    packed = zlib.compress(json.dumps(report.document()).encode())
-    return fernet.encrypt(b64encode(packed)).decode()
+def _side(known: dict[str, Any]) -> Side:
+    return "worker" if known.get("side") == "worker" else "server"
 
 
 def _opened(text: str) -> Report | None:
-    if not text:
-        return None
     try:
-        packed = b64decode(get_fernet().decrypt(text))
-        return Report.from_document(json.loads(zlib.decompress(packed)))
-    except Exception:  # noqa: BLE001 - sealed with a key that is gone, or by another version: the outcome is still there
+        return Report.from_document(unseal(text))
+    except (Unreadable, TypeError, KeyError):
+        # Sealed with a key that is gone, or by another version: the outcome is still there.
         return None

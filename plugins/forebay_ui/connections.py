@@ -5,9 +5,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
@@ -17,20 +18,25 @@ from airflow.models.connection import Connection as AirflowConnection
 from airflow.utils.session import create_session
 from fastapi import HTTPException
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from forebay.connections import doctor
-from forebay.connections.model import Connection, Report
+from forebay.connections.model import Connection, Report, Side
 from forebay.connections.named import Use, named
 from forebay.project import Project
 from forebay_ui import lake
 from forebay_ui.auth import Visitor
 from forebay_ui.connection_log import Result, keep, newest
 from forebay_ui.owners import root
+from forebay_ui.worker_checks import from_worker
 
 log = logging.getLogger(__name__)
 
 Origin = Literal["airflow", "outside", "missing"]
+FROM: dict[Side, str] = {"server": "from the API server", "worker": "from a worker"}
+BOTH: tuple[Side, ...] = ("server", "worker")
 
+_WORST = ("bad", "warn", "ok")
 _FRESH = 5.0
 _ENVIRONMENT = "AIRFLOW_CONN_"
 _ROUNDS = threading.BoundedSemaphore(4)
@@ -46,8 +52,23 @@ class Known:
     about: str
     origin: Origin
     uses: tuple[Use, ...]
-    last: Result | None
+    sides: Mapping[Side, Result]
+    """The last result from each side that has checked it."""
     may_check: bool
+
+    @property
+    def last(self) -> Result | None:
+        """The result to look at first: the worse one, and of equals that from where tasks run."""
+        return min(
+            self.sides.values(),
+            key=lambda each: (_WORST.index(each.state), each.side != "worker"),
+            default=None,
+        )
+
+    @property
+    def differs(self) -> bool:
+        """Whether it works on one side and not on the other."""
+        return len({each.state == "bad" for each in self.sides.values()}) > 1
 
     @property
     def state(self) -> tuple[str, str]:
@@ -56,7 +77,8 @@ class Known:
             return "bad", "missing"
         if self.last is None:
             return "", "not checked yet"
-        return self.last.state, self.last.word
+        word = f"{FROM[self.last.side]}: {self.last.word}" if self.differs else self.last.word
+        return self.last.state, word
 
     @property
     def jobs(self) -> list[str]:
@@ -93,34 +115,51 @@ def known(who: Visitor) -> list[Known]:
     listed = [
         Known(
             conn_id, each.conn_type, doctor.title(each.conn_type), doctor.about(each),
-            "outside" if conn_id in outside else "airflow", uses.get(conn_id, ()), results.get(conn_id),
+            "outside" if conn_id in outside else "airflow", uses.get(conn_id, ()), results.get(conn_id, {}),
             may or who.may_connection("PUT", conn_id),
         )
         for conn_id, each in rows.items()
     ]  # fmt: skip
     missing = {name for name, each in uses.items() if each} - set(rows) - _all_ids()
-    listed += [Known(name, "", "", "", "missing", uses[name], None, False) for name in missing]
+    listed += [Known(name, "", "", "", "missing", uses[name], {}, False) for name in missing]
     order = ["bad", "warn", "", "ok"]
     return sorted(listed, key=lambda each: (order.index(each.state[0]), each.conn_id))
 
 
 def checks(
-    who: Visitor, connections: list[Connection], *, timeout: float = doctor.TIMEOUT
+    who: Visitor,
+    connections: list[Connection],
+    *,
+    timeout: float = doctor.TIMEOUT,
+    sides: Sequence[Side] = ("server",),
 ) -> Iterator[doctor.Event]:
-    """Runs checks here and keeps their results under the visitor's name; at most four rounds at the same time."""
+    """Runs checks here, on a worker, or both at the same time: events of the one, then of the other.
+
+    Results are kept under the visitor's name. At most four rounds go on at the same time.
+    """
     if not _ROUNDS.acquire(blocking=False):
         raise HTTPException(429, "Others are checking connections just now. Try again in a moment.")
+    # For nothing there is no need of a worker.
+    sides = sides if connections else ("server",)
+    sides_done = count(1)
 
     def done(reports: list[Report]) -> None:
-        _ROUNDS.release()
+        if next(sides_done) == len(sides):
+            _ROUNDS.release()
         try:
             keep(who, reports)
-        except Exception:  # the answer must reach the page; what broke is in the log
+        except SQLAlchemyError:
+            # The answer must reach the page all the same.
             log.exception("The results of %d connection checks were not kept", len(reports))
 
-    return doctor.check_all(
-        connections, timeout=timeout, where=where(), lookup=stored, done=done, authorities=_authorities()
-    )
+    given: dict[Side, Iterator[doctor.Event]] = {}
+    if "worker" in sides:
+        given["worker"] = from_worker(who.name, connections, timeout, _authorities(), done)
+    if "server" in sides:
+        given["server"] = doctor.check_all(
+            connections, timeout=timeout, where=where(), lookup=stored, done=done, authorities=_authorities()
+        )
+    return chain.from_iterable(given[side] for side in sides)
 
 
 def to_check(who: Visitor, conn_ids: Iterable[str] = ()) -> list[Connection]:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy import delete, select
 from forebay import sqltext
 from forebay.errors import ForebayError
 from forebay.query.limits import Limits
+from forebay.query.on_trino import server_of
 from forebay.query.pool import Engine, Pool, Setup
 from forebay_ui import audit
 from forebay_ui.auth import Visitor
@@ -99,11 +100,9 @@ def setup(who: Visitor, workspace: str) -> Setup:
     if found.conn_type == "duckdb":
         engine, server = "duckdb", {}
     elif found.conn_type == "trino":
-        engine = "trino"
-        server = {
-            "host": found.host, "port": found.port, "login": found.login, "password": found.password,
-            "extra": {name: value for name, value in extra.items() if name != "catalog"},
-        }  # fmt: skip
+        engine, server = "trino", server_of(found.host, found.port, found.login, found.password, extra)
+        # Trino has the lake's keys: the query's process needs none.
+        config = replace(config, access_key="", secret_key="")
     else:
         raise ForebayError(
             f"connection {conn_id} is of type {found.conn_type}; SQL runs on duckdb and trino. Correct its type in Airflow."

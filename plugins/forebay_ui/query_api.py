@@ -206,11 +206,18 @@ def past_query(who: Visiting, query_id: Id) -> dict[str, Any]:
 
 @api.delete("/query/{query_id}", status_code=204)
 def cancel_query(who: Visiting, query_id: Id) -> None:
-    """Cancels a query of yours that runs on this server."""
+    """Cancels a query of yours.
+
+    Only the process of the API server that runs it can. Where there are several (`[api] workers`, replicas), stop reading
+    its rows instead: a query ends when nobody listens any more, wherever it runs, and at its time cap at the latest.
+    """
     _past(who, query_id)
     running = RUNNING.get(query_id)
     if running is None:
-        raise HTTPException(404, "The query does not run on this server (any more).")
+        raise HTTPException(
+            404,
+            "The query has ended, or runs on another process of the API server: stop reading its rows, and it ends.",
+        )
     running.cancel()
 
 
@@ -242,6 +249,7 @@ async def file(request: Request, made: Running) -> Response:
             if await request.is_disconnected():
                 raise HTTPException(499, "Nobody waits for the query any more.")
     except BaseException:
+        # Also when the request is given up: whatever it was, the query ends with it.
         await frames.aclose()
         raise
 

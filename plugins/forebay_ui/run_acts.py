@@ -27,10 +27,9 @@ from forebay_ui.auth import of_job
 from forebay_ui.html import query
 from forebay_ui.lake import index, lake, whole
 from forebay_ui.owners import root
+from forebay_ui.plans import Shown, may_do, running, shown
+from forebay_ui.plans import document as plan_shown
 from forebay_ui.run_of import The, TheRun, answered, show
-from forebay_ui.table_rollback import Shown, shown
-from forebay_ui.table_rollback import _document as plan_shown
-from forebay_ui.table_rollback import _running as running
 
 Changes = Depends(of_job("PUT"))
 router, api = APIRouter(dependencies=[Changes]), APIRouter(dependencies=[Changes])
@@ -39,7 +38,6 @@ _PATIENCE = 60.0
 Act = Literal["publish", "discard", "rollback"]
 Done = dict[str, Any]
 _SAID: dict[Act, str] = {"publish": "published", "discard": "discarded", "rollback": "rolled back"}
-_AFTER = "Look at it again: it has changed since you saw it, and nothing was done."
 
 
 class Publish(BaseModel, extra="forbid"):
@@ -54,6 +52,13 @@ class RollBack(BaseModel, extra="forbid"):
     """What a program sends to roll a run back."""
 
     plan: str = Field(max_length=64, description="`digest` of the plan that was looked at.")
+
+
+class Command(BaseModel, extra="forbid"):
+    """What a command tells of itself before it changes the lake."""
+
+    act: Act
+    tables: list[Annotated[str, Field(max_length=500)]] = Field(max_length=1000)
 
 
 @router.get("/{job}/{run}/publish", response_class=HTMLResponse)
@@ -110,6 +115,13 @@ def roll_a_run_back(the: The, asked: RollBack) -> Done:
     return _roll_back(the, asked.plan)
 
 
+@api.post("/runs/{job}/{run}/note", status_code=204)
+def note_a_command(the: The, asked: Command) -> Response:
+    """Notes in the audit log that you publish, discard or roll back a run by command: that works on the lake itself."""
+    _note(the, asked.act, tables=asked.tables, by="command")
+    return Response(status_code=204)
+
+
 def _publish(the: TheRun, *, force: bool) -> Done:
     with answered(409), Rest(lake(), timeout=_PATIENCE) as rest:
         told = the.story
@@ -143,15 +155,9 @@ def _roll_back(the: TheRun, seen: str) -> Done:
     # Through the lens where there is one: there writers of one table take turns.
     with answered(409), Rest(lake().main(), timeout=_PATIENCE) as rest:
         found = shown(the.who, to_roll_back(root(), rest, the.known, lambda: whole(rest)))
-        if found.refused:
-            raise HTTPException(
-                403, f"It takes along tables of {', '.join(found.refused)}, which your role in Airflow does not let "
-                "you change. Nothing was done."
-            )  # fmt: skip
-        if not found.plan.tables:
+        if not found.refused and not found.plan.tables:
             raise HTTPException(409, f"{the.known.name} was rolled back before.")
-        if found.digest != seen:
-            raise HTTPException(409, _AFTER)
+        may_do(found, seen)
         tables = [each.table for each in found.plan.tables]
         _note(the, "rollback", tables=tables, runs=found.runs)
         try:

@@ -127,6 +127,7 @@ def start(
         made.finish()
         raise
     except BaseException:
+        # Also when the request is given up: whatever it was, the engine's process must not outlive it.
         made.finish()
         raise
     return made

@@ -3,25 +3,22 @@
 This file must not have `from __future__ import annotations` (see auth.py).
 """
 
-import hashlib
 import itertools
-import json
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
-from forebay.lake.built_on import Dependent, NotBetweenRuns, Plan, TablePlan, plan_to
+from forebay.lake.built_on import NotBetweenRuns, Plan, plan_to
 from forebay.lake.connection import LakeError
 from forebay.lake.history import Made
 from forebay.lake.rest import Rest
 from forebay.lake.rollback import roll_back
-from forebay.stack.acts import plan_document
 from forebay_ui.auth import Visiting, Visitor
 from forebay_ui.html import segment
 from forebay_ui.lake import index, lake, whole
+from forebay_ui.plans import Shown, document, may_do, running, shown
 from forebay_ui.table_diff import on_main
 from forebay_ui.tables import Changes, Table, The, note, number_of, show
 
@@ -29,7 +26,6 @@ router, api = APIRouter(dependencies=[Changes]), APIRouter(dependencies=[Changes
 
 _PATIENCE = 60.0
 _LISTED = 200
-_AFTER = "Look at the plan again: it has changed since you saw it, and nothing was done."
 
 Target = Annotated[
     int,
@@ -37,26 +33,6 @@ Target = Annotated[
         ge=0, le=2**63 - 1, description="A snapshot of main between two runs; 0 is before there were rows."
     ),
 ]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A plan as one visitor may see it."""
-
-    plan: Plan
-    digest: str
-    """What a form says it was shown."""
-    tables: list[TablePlan]
-    built_on: list[Dependent]
-    doubts: list[str]
-    hidden: int
-    """How much of it is in workspaces that the visitor may not see."""
-    refused: list[str]
-    """Workspaces, as far as they may be named, that the visitor may not change."""
-
-    @property
-    def runs(self) -> int:
-        return len({run for table in self.plan.tables for run in table.runs})
 
 
 class Confirmed(BaseModel, extra="forbid"):
@@ -104,7 +80,7 @@ def carry_out(
 @api.get("/catalog/{namespace}/{table}/rollback")
 def plan_rollback(who: Visiting, the: The, snapshot: Target) -> dict[str, Any]:
     """What taking a table back to a snapshot comes to: every table and run that goes with it."""
-    return _document(shown(who, _plan(the, snapshot)), "planned")
+    return document(shown(who, _plan(the, snapshot)), "planned")
 
 
 @api.post("/catalog/{namespace}/{table}/rollback")
@@ -112,34 +88,7 @@ def do_rollback(who: Visiting, the: The, asked: Confirmed) -> dict[str, Any]:
     """Takes a table back, with all that the plan says; 409 where the plan is not any more what was looked at."""
     if asked.confirm != the.name:
         raise HTTPException(422, f"confirm: must be '{the.name}'. Nothing was done.")
-    return _document(_do(who, the, asked.snapshot, asked.plan), "rolled back")
-
-
-def shown(who: Visitor, found: Plan) -> Shown:
-    """A plan without what the visitor may not see; and the workspaces of it that they may not change."""
-    names = {each.table for each in found.tables} | found.branches.keys()
-    workspaces = {who.owners.of(name.rpartition(".")[0]) for name in names}
-    refused = sorted(
-        each if who.may("GET", each) else "another workspace"
-        for each in workspaces
-        if not who.may("PUT", each)
-    )
-    tables = [each for each in found.tables if who.reads(each.table.rpartition(".")[0])]
-    built_on = [each for each in found.dependents if _sees(who, each)]
-    doubts = [each for each in found.doubts if who.may("GET", each.partition(".")[0])]
-    every = len(found.tables) + len(found.dependents) + len(found.doubts)
-    hidden = every - len(tables) - len(built_on) - len(doubts)
-    return Shown(found, digest(found), tables, built_on, doubts, hidden, list(dict.fromkeys(refused)))
-
-
-def digest(found: Plan) -> str:
-    """The same for the same plan on the same state of the tables."""
-    parts = [
-        sorted((each.table, str(each.head), str(each.base)) for each in found.tables),
-        sorted(found.taken),
-        sorted((table, each.name) for table, branches in found.branches.items() for each in branches),
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return document(_do(who, the, asked.snapshot, asked.plan), "rolled back")
 
 
 def targets(the: Table) -> list[Made]:
@@ -148,11 +97,6 @@ def targets(the: Table) -> list[Made]:
     return [below for above, below in itertools.pairwise(line) if above.by is None or above.by != below.by][
         :_LISTED
     ]
-
-
-def _sees(who: Visitor, one: Dependent) -> bool:
-    workspace = one.run.workspace if one.run else who.owners.of(one.table.rpartition(".")[0])
-    return who.may("GET", workspace) and who.reads(one.table.rpartition(".")[0])
 
 
 def _plan(the: Table, snapshot: int) -> Plan:
@@ -170,13 +114,7 @@ def _do(who: Visitor, the: Table, snapshot: int, seen: str) -> Shown:
             found = shown(who, plan_to(whole(rest), the.name, snapshot or None))
         except NotBetweenRuns as error:
             raise HTTPException(422, str(error)) from None
-        if found.refused:
-            raise HTTPException(
-                403, f"It takes along tables of {', '.join(found.refused)}, which your role in Airflow does not let "
-                "you change. Nothing was done."
-            )  # fmt: skip
-        if found.digest != seen:
-            raise HTTPException(409, _AFTER)
+        may_do(found, seen)
         if not found.plan.tables:
             raise HTTPException(409, f"{the.name} is there already. Nothing was done.")
         tables = [each.table for each in found.plan.tables]
@@ -191,30 +129,6 @@ def _do(who: Visitor, the: Table, snapshot: int, seen: str) -> Shown:
     return shown(who, done)
 
 
-def _document(found: Shown, state: str) -> dict[str, Any]:
-    kept = {each.table for each in found.tables}
-    names = {each.name for each in found.built_on}
-    whole_plan = plan_document(found.plan, found.plan.run, state)
-    return {
-        **whole_plan,
-        "tables": [each for each in whole_plan["tables"] if each["table"] in kept],
-        "branches_dropped": {
-            table: each for table, each in whole_plan["branches_dropped"].items() if table in kept
-        },
-        "built_on": [each for each in whole_plan["built_on"] if each["name"] in names],
-        "may_have_read": found.doubts,
-        "running": _running(found),
-        "hidden": found.hidden,
-        "may_not_change": found.refused,
-        "digest": found.digest,
-    }
-
-
-def _running(found: Shown) -> list[str]:
-    names = {each.name for each in found.built_on}
-    return [each if each in names else "a run of another workspace" for each in found.plan.running]
-
-
 def _page(
     request: Request, who: Visitor, the: Table, snapshot: int | None, *, status: int = 200, said: str = ""
 ) -> HTMLResponse:
@@ -226,7 +140,7 @@ def _page(
             status, said = int(error.status_code), str(error.detail)
     return show(
         request, who, the, "history", "table_rollback.html", status, snapshot=snapshot, found=found, said=said,
-        targets=targets(the), running=_running(found) if found else [], to=Made.of(the.snapshot(snapshot)) if snapshot and found else None,
+        targets=targets(the), running=running(found) if found else [], to=Made.of(the.snapshot(snapshot)) if snapshot and found else None,
         stays=_stays(who, the, found) if found else [], ends_at_none=bool(on_main(the)), csrf=who.csrf,
     )  # fmt: skip
 

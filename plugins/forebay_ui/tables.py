@@ -3,6 +3,7 @@
 This file must not have `from __future__ import annotations` (see auth.py).
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,12 +16,15 @@ from forebay.lake.branch import Json, snapshots
 from forebay.lake.describe import Description, describe
 from forebay.lake.history import Event, blame
 from forebay.lake.rest import Rest
+from forebay.sqlquote import quoted
 from forebay_ui import audit
 from forebay_ui.auth import Visitor, of_namespace
 from forebay_ui.html import render
 from forebay_ui.lake import index, lake
+from forebay_ui.queries import workspaces
 
 _PATIENCE = 10.0
+_PLAIN = re.compile("[a-z_][a-z0-9_]*")
 PARTS = {
     "": "Overview", "sample": "Sample", "history": "History", "files": "Files", "checks": "Checks", "lineage": "Lineage",
     "diff": "Compare", "open": "Open from…",
@@ -81,11 +85,18 @@ def show(
         request, template, status=status, who=who, places=request.app.state.places, view=view, title=the.name, the=the,
         about=the.about, events=the.events, part=part, parts_of=list(PARTS.items()), namespace=the.namespace,
         table=the.name.rpartition(".")[2], workspace=owner, owner=who.owners.files.get(owner),
-        may_change=who.may("PUT", owner),
+        may_change=who.may("PUT", owner), may_query=bool(workspaces(who)), select=_select(the.name),
         up=[e for e in view.graph.up(the.name) if who.reads(e.source.rpartition(".")[0])],
         down=[e for e in view.graph.down(the.name) if who.reads(e.target.rpartition(".")[0])],
         **context,
     )  # fmt: skip
+
+
+def _select(name: str) -> str:
+    """A first query of the table."""
+
+    parts = (each if _PLAIN.fullmatch(each) else quoted(each) for each in name.split("."))
+    return f"SELECT *\nFROM {'.'.join(parts)}\nLIMIT 100"
 
 
 def note(who: Visitor, event: str, the: Table, **details: Any) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from store import free_ports
 from trino_server import TrinoServer
 
-from conftest import free_ports
 from forebay.connections import doctor
 from forebay.connections.model import Connection, Report, Step
 from forebay.connections.network import resolve

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from store import Store, running_lens, running_store
 
-from conftest import Store, running_lens, running_store
 from forebay.engines.background import EngineError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.errors import ForebayError

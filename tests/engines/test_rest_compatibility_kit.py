@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from store import running_lens, running_store
 
-from conftest import running_lens, running_store
 from forebay.lake.connection import CatalogConfig
 from forebay.machine import jars, java
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import requests
-from trino_server import TrinoServer
+from trino_server import PASSWORDS, TrinoServer
 
 from forebay.engines.background import EngineError
 from forebay.engines.trino_client import Server, TrinoClient
@@ -87,11 +87,7 @@ def test_secrets_are_their_owners_and_the_certificate_stays(trino: TrinoServer) 
     for path in (trino_access.key(trino.stack), folder / "etc/password.db", folder / "etc/config.properties"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "PRIVATE KEY" not in trino_access.certificate(trino.stack).read_text()
-    secrets = (
-        trino.server.password,
-        trino.stack.secrets["trino_inner_secret"],
-        trino.stack.secrets["admin_password"],
-    )
+    secrets = [trino.stack.secrets[name] for name in (*PASSWORDS, "trino_inner_secret")]
     for path in [*folder.rglob("*"), trino.log]:
         if path.is_file():
             text = path.read_text(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from forebay.engines.background import EngineError
 from forebay.engines.trino import TrinoEngine
 from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement
 from forebay.engines.trino_client import Label, Server, TrinoClient
+from forebay.engines.trino_end import ran_out_of_memory
 from forebay.engines.trino_errors import TrinoError
 from forebay.errors import ForebayError
 from forebay.lake.connection import CatalogConfig
@@ -29,6 +31,9 @@ ENDLESS = (
     "SELECT sum(a.n * b.n + c.n) AS s FROM UNNEST(sequence(1, 9000)) AS a(n) CROSS JOIN UNNEST(sequence(1, 9000)) AS b(n) "
     "CROSS JOIN UNNEST(sequence(1, 9000)) AS c(n)"
 )
+
+
+HUGE = "SELECT length(rpad('a', 2000000000, 'b')) AS n"
 
 
 @pytest.fixture
@@ -258,3 +263,35 @@ def test_a_server_restarted_in_mid_query(
     )
     with trino.engine(config.at(f"{lens}/main")) as other:
         assert other.query(f"SELECT s FROM {table.name}").to_pylist() == [{"s": 1}]
+
+
+def test_a_server_that_runs_out_of_memory(
+    config: CatalogConfig, lens: str, trino: TrinoServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREBAY_LOGS", str(trino.log.parent))
+    table = TableDefinition(f"{namespace}.t")
+    engine = trino.engine(config.at(f"{lens}/main"))
+    engine.write("SELECT BIGINT '1' AS s", table)
+    with failing(engine, lambda: engine.write(ENDLESS, table)) as (_, errors):
+        with contextlib.suppress(TrinoError):
+            # One value that is larger than the heap: no limit of a query is asked before it is made.
+            admin(trino).run(HUGE)
+        # It ends itself, rather than living on in an unknown state; the stack's supervisor starts it again.
+        assert trino.process is not None
+        assert trino.process.wait(60) == 3
+        trino.start()
+    error = told(errors[0])
+    assert error.transient
+    assert isinstance(blamed(error), ForebayError)
+    assert "Trino ran out of memory and ended after" in str(error)
+    assert "java.lang.OutOfMemoryError: Java heap space" in str(error)
+    assert "select less at a time, or use a larger Trino" in str(error)
+    with trino.engine(config.at(f"{lens}/main")) as other:
+        other.await_server()
+        assert other.query(f"SELECT s FROM {table.name}").to_pylist() == [{"s": 1}]
+    # Of another server, or long ago, it is no reason.
+    assert ran_out_of_memory("https://trino.example:443") == ""
+    assert ran_out_of_memory(trino.server.address, gone=True) != ""
+    assert ran_out_of_memory(trino.server.address, gone=True, now=time.time() + 3600) == ""
+    # Nor is it one for a server that was there again meanwhile.
+    assert ran_out_of_memory(trino.server.address) == ""

@@ -63,6 +63,11 @@ MORE = [
     "SELECT cast(timestamp '2020-10-25 00:30:00 UTC' AT TIME ZONE 'Europe/Berlin' AS timestamp), timestamp '2020-03-29 00:30:00 UTC' + interval '1' hour",
     "SELECT z FROM (VALUES timestamp '2020-01-01 00:00:00 UTC', NULL, timestamp '2019-01-01 00:00:00 +02:00') t(z) ORDER BY z DESC",
     "SELECT date_diff('hour', z, timestamp '2020-01-02 00:00:00 UTC'), to_unixtime(z) FROM (VALUES timestamp '2020-01-01 10:00:00 -05:00') t(z)",
+    "SELECT hour(timestamp '2024-01-01 00:30:00 +02:00'), date_format(timestamp '2024-01-01 00:30:00 Europe/Berlin', '%H %d'), year(timestamp '2024-01-01 00:30:00 +02:00')",
+    "SELECT cast(timestamp '2024-01-01 00:30:00 +02:00' AS date), cast(timestamp '2024-01-01 00:30:00 -05:00' AS timestamp), extract(day FROM timestamp '2024-01-01 00:30:00+02:00')",
+    "SELECT cast(date_trunc('day', timestamp '2024-01-01 00:30:00 +02:00') AS timestamp), hour(timestamp '2024-01-01 00:30:00 +02:00' AT TIME ZONE 'UTC'), date(timestamp '2024-01-01 00:30:00 +02:00')",
+    "SELECT date_trunc('day', timestamp '2024-01-01 00:30:00 UTC') = timestamp '2024-01-01 02:00:00 +02:00', timestamp '2024-01-01 00:30:00 +02:00' - interval '90' minute",
+    "SELECT date_add('hour', 3, timestamp '2024-03-31 01:30:00 Europe/Berlin'), hour(from_iso8601_timestamp('2024-01-01T00:30:00+02:00')), max(timestamp '2024-01-01 00:30:00 +02:00')",
     # NULLs, and nested values.
     "SELECT x = NULL, x IN (1, NULL), NOT (x > 1), x IS NULL, coalesce(x, -1), nullif(x, 1) FROM (VALUES 1, NULL, 2) t(x) ORDER BY x",
     "SELECT k, sum(n), count(*), count(n) FROM (VALUES (NULL, 1), (NULL, NULL), ('a', 2)) t(k, n) GROUP BY k ORDER BY k",

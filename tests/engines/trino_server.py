@@ -24,6 +24,7 @@ from forebay.stack import trino as stack_trino
 from forebay.stack import trino_access
 from forebay.stack.layout import Stack
 
+PASSWORDS = ("admin_password", "trino_password", "trino_worksheet_password")
 ACCESS, SECRET = "${ENV:FOREBAY_LAKE_ACCESS_KEY}", "${ENV:FOREBAY_LAKE_SECRET_KEY}"
 
 
@@ -43,7 +44,7 @@ class TrinoServer:
             "lens": _port(lens),
         }
         secrets = {"access_key": config.access_key, "secret_key": config.secret_key}
-        secrets |= {name: f"{name} of the tests" for name in ("admin_password", "trino_password")}
+        secrets |= {name: f"{name} of the tests" for name in PASSWORDS}
         secrets["trino_inner_secret"] = "of the tests, and long enough for what it is"
         self.stack.__dict__.update(ports=ports, secrets=secrets, parts=("trino",))
         self.server: Server = trino_access.server(self.stack)

@@ -31,19 +31,22 @@ DATABASE = "teams"
 @contextlib.contextmanager
 def server(lab: Lab, teams: tuple[str, ...]) -> Iterator[str]:
     """Its address; each workspace named is a team, whose dags are in a bundle of its own."""
-    _copy(lab)
+    copy_database(lab, DATABASE)
     _split(lab, teams)
+    with another(lab, DATABASE, {"AIRFLOW__CORE__MULTI_TEAM": "True"}) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def another(lab: Lab, database: str, settings: dict[str, str]) -> Iterator[str]:
+    """The address of another API server of the stack, with settings and a database of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    own = environment(lab.stack, os.environ) | {
-        "AIRFLOW__CORE__MULTI_TEAM": "True",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _of_copy(database_url(lab.stack)),
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__BASE_URL": url,
-    }
-    log = lab.stack.logs / "api-server-of-teams.log"
+    own = settings_on(lab, database) | settings
+    own |= {"AIRFLOW__API__PORT": str(port), "AIRFLOW__API__BASE_URL": url}
+    log = lab.stack.logs / f"api-server-of-{database}.log"
     with log.open("w") as out:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name("airflow")), "api-server"],
@@ -61,6 +64,12 @@ def server(lab: Lab, teams: tuple[str, ...]) -> Iterator[str]:
                 process.wait()
 
 
+def settings_on(lab: Lab, database: str) -> dict[str, str]:
+    """The environment of the stack's processes, on a copy of its database."""
+    copy = _of_copy(database_url(lab.stack), database)
+    return environment(lab.stack, os.environ) | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": copy}
+
+
 def session(lab: Lab, role: str, teams: tuple[str, ...]) -> str:
     """A session of somebody with a role in some teams, as SimpleAuthManager signs them."""
     now = int(time.time())
@@ -71,20 +80,21 @@ def session(lab: Lab, role: str, teams: tuple[str, ...]) -> str:
     return jwt.encode(claims, lab.stack.secrets["jwt_secret"], algorithm="HS512", headers={"kid": "not-used"})
 
 
-def _of_copy(url: str) -> str:
-    return url.replace("/postgres?", f"/{DATABASE}?")
+def _of_copy(url: str, database: str) -> str:
+    return url.replace("/postgres?", f"/{database}?")
 
 
-def _copy(lab: Lab) -> None:
+def copy_database(lab: Lab, database: str) -> None:
+    """Airflow's database as it is now, under another name."""
     connection = psycopg2.connect(database_url(lab.stack, "postgresql"))
     connection.autocommit = True
     with contextlib.closing(connection), connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        cursor.execute(f"CREATE DATABASE {DATABASE}")
+        cursor.execute(f"DROP DATABASE IF EXISTS {database}")
+        cursor.execute(f"CREATE DATABASE {database}")
     # The last word is the program itself: it may run as anybody.
     dump, psql = (postgres_program(name)[-1] for name in ("pg_dump", "psql"))
     sent = subprocess.Popen([dump, database_url(lab.stack, "postgresql")], stdout=subprocess.PIPE)
-    into = _of_copy(database_url(lab.stack, "postgresql"))
+    into = _of_copy(database_url(lab.stack, "postgresql"), database)
     subprocess.run(
         [psql, "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", into],
         stdin=sent.stdout,
@@ -95,7 +105,7 @@ def _copy(lab: Lab) -> None:
 
 
 def _split(lab: Lab, teams: tuple[str, ...]) -> None:
-    connection = psycopg2.connect(_of_copy(database_url(lab.stack, "postgresql")))
+    connection = psycopg2.connect(_of_copy(database_url(lab.stack, "postgresql"), DATABASE))
     with contextlib.closing(connection), connection, connection.cursor() as cursor:
         for team in teams:
             cursor.execute("INSERT INTO team (name) VALUES (%s)", (team,))

@@ -130,6 +130,12 @@ def test_a_failed_run_is_published_by_force_or_discarded(lab: Lab, story: dict[s
     another = run(lab, "people", word="bad")
     dropped = lab.json("discard", another, "--yes")
     assert set(dropped["tables"]) == {"story.people", "story.counts"}
+    # Commands work on the lake itself, and still leave word in Airflow.
+    for act, name in (("publish", story["bad"]), ("rollback", story["bad"]), ("discard", another)):
+        found = lab.api.get("/eventLogs", event=f"forebay.{act}_run", run_id=name)["event_logs"]
+        noted = [json.loads(each["extra"]) for each in found]
+        assert [each["tables"] for each in noted] == [["story.counts", "story.people"]], (act, found)
+        assert (noted[0]["by"], found[0]["owner"], found[0]["dag_id"]) == ("command", "admin", "story.people")
     assert states(lab, "people")[0] == "discarded"
     assert "nothing to discard" in refused(lab, "discard", another, "--yes")
     assert lab.json("discard", "--older-than", "7d", "story.people", "--yes") == []

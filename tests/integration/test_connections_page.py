@@ -240,7 +240,7 @@ def test_the_command(lab: Lab, broken: None) -> None:
     assert bad.returncode == 1
     assert "there is no bucket 'laek'" in bad.stdout
     assert "→ Correct bucket_name" in bad.stdout
-    (report,) = lab.json("connections", "check", "lake_s3", "--timeout", "20")
+    (report,) = lab.json("connections", "check", "lake_s3", "--from", "server", "--timeout", "20")
     assert report["state"] == "ok"
     listed = lab.json("connections", "list")
     assert "lake_s3" in {each["connection_id"] for each in listed}

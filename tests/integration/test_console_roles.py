@@ -136,6 +136,7 @@ GET     /api/v1/runs/{job}/{run}/why                        read
 GET     /api/v1/runs/{job}/{run}/diff                       read
 POST    /api/v1/runs/{job}/{run}/publish                    change
 POST    /api/v1/runs/{job}/{run}/discard                    change
+POST    /api/v1/runs/{job}/{run}/note                       change
 GET     /api/v1/runs/{job}/{run}/rollback                   change
 POST    /api/v1/runs/{job}/{run}/rollback                   change
 GET     /sql                                                anyone

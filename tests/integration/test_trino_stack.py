@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from forebay.stack.trino_access import certificate
+from conftest import eventually
+from console_client import browser
+from forebay.engines.trino_client import TrinoClient
+from forebay.engines.trino_errors import TrinoError
+from forebay.query.on_trino import SOURCE
+from forebay.stack.trino_access import WORKSHEET, certificate, server
 
 if TYPE_CHECKING:
     from conftest import Lab
 
 JOB = "flights.daily_delays"
+OUTLIVED = 40_504_500**2
 FIGURES = (
     "SELECT count(*) AS days, sum(flights) AS flights, sum(departed) AS departed, sum(cancelled) AS cancelled, "
     "sum(total_delay) AS delay FROM flights.daily_delays"
@@ -55,8 +63,8 @@ def test_the_flights_figures_are_the_same(on_trino: Lab) -> None:
     assert routes is not None
     assert routes.summary is not None
     assert routes.summary.additional_properties["forebay.engine"] == "trino"
-    left = [path.name for path in (on_trino.stack.state / "trino/etc/catalog").iterdir()]
-    assert left == ["lake.properties"]
+    left = {path.name for path in (on_trino.stack.state / "trino/etc/catalog").iterdir()}
+    assert left == {"lake.properties", "worksheet.properties"}
 
 
 def test_commands_and_people_log_in(on_trino: Lab) -> None:
@@ -67,6 +75,58 @@ def test_commands_and_people_log_in(on_trino: Lab) -> None:
     answer = requests.post(f"{address}/v1/statement", data="SELECT 1", auth=("admin", password), **asked)
     assert answer.json()["stats"]["state"] in ("QUEUED", "RUNNING", "FINISHED")
     assert on_trino.json("sql", "SELECT 7 AS n")["rows"] == [[7]]
+
+
+def test_out_of_memory_trino_is_started_again_and_the_task_tried_again(on_trino: Lab) -> None:
+    client = TrinoClient(server(on_trino.stack))
+    run_id = on_trino.start("lab.outlives")
+    at_work = "SELECT 1 FROM system.runtime.queries WHERE state = 'RUNNING' AND query LIKE '%outlived%' AND source LIKE 'forebay/lab.%'"
+    eventually(60, lambda: client.run(at_work).rows, "the task's query works")
+    before = trino_of(on_trino)
+    with contextlib.suppress(TrinoError):
+        # One value larger than the heap.
+        client.run("SELECT length(rpad('a', 2000000000, 'b')) AS n")
+    run, tasks = on_trino.finish("lab.outlives", run_id, seconds=240)
+    assert run["state"] == "success"
+    assert tasks["long"][0]["try_number"] > 1
+    log = "\n".join(on_trino.api.log("lab.outlives", run_id, "long", 1))
+    assert "Trino ran out of memory and ended after" in log
+    assert "java.lang.OutOfMemoryError" in log
+    after = trino_of(on_trino)
+    assert after["state"] == "up"
+    assert after["pid"] != before["pid"]
+    (found,) = on_trino.json("sql", "SELECT outlived FROM lab.outlived")["rows"]
+    assert int(found[0]) == OUTLIVED
+
+
+def asked(lab: Lab, sql: str) -> list[dict[str, Any]]:
+    """What the SQL page's API answers, line by line."""
+    with browser(lab, "admin") as client:
+        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/sql").text)
+        assert found is not None
+        body = {"workspace": "flights", "sql": sql}
+        answer = client.post("/api/v1/query", json=body, headers={"x-forebay-csrf": found[1]}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_the_sql_page_reads_by_a_user_who_may_do_nothing_else(on_trino: Lab) -> None:
+    sql = "SELECT outlived, current_date > DATE '2020-01-01' AS now FROM lab.outlived"
+    found = asked(on_trino, sql)
+    assert found[0]["engine"] == "trino"
+    assert found[-1]["type"] == "end", found[-1]
+    rows = [row for line in found if line["type"] == "rows" for row in line["rows"]]
+    assert rows == [[str(OUTLIVED), "true"]]
+    ran = TrinoClient(server(on_trino.stack)).run(
+        f"SELECT \"user\", resource_group_id FROM system.runtime.queries WHERE source = '{SOURCE}' AND query LIKE '%AS now%'"
+    )
+    assert ran.rows == [[WORKSHEET, ["forebay", "interactive"]]]
+    connection = json.dumps(on_trino.api.get("/connections/lake_sql"))
+    assert on_trino.stack.secrets["trino_worksheet_password"] not in connection
+
+
+def trino_of(lab: Lab) -> dict[str, Any]:
+    return next(one for one in lab.json("status")["services"] if one["name"] == "trino")
 
 
 def test_without_it_sql_runs_on_duckdb_again(on_trino: Lab) -> None:

@@ -50,6 +50,16 @@ class Cluster:
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
 
+    def add_kinds(self, *folders: Path) -> None:
+        """Adds the kinds of objects that folders of CRDs declare, and waits until objects may be made of them."""
+        for folder in folders:
+            self.kubectl("apply", "--server-side", "-f", str(folder))
+        # `kubectl wait` fails on one that has no conditions yet.
+        end = time.monotonic() + 60
+        while not all(map(_established, self.get("crd")["items"])):
+            assert time.monotonic() < end, "kinds are not established in a minute"
+            time.sleep(0.2)
+
     def helm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [programs.helm(), "--kubeconfig", str(self.kubeconfig), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -65,6 +75,11 @@ class Cluster:
         answer = self.kubectl(*asked, check=False).stdout.strip()
         assert answer in ("yes", "no"), answer
         return answer == "yes"
+
+
+def _established(kind: Any) -> bool:
+    conditions = kind.get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import cluster as clusters
 import programs
 import pytest
+import spark_cluster as spark_clusters
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = {
@@ -27,6 +28,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Clust
 @pytest.fixture(scope="session")
 def kinds(cluster: clusters.Cluster) -> None:
     """The kinds of objects that the operators bring."""
-    for module, folder in CRDS.items():
-        cluster.kubectl("apply", "--server-side", "-f", str(programs.module(module) / folder))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    cluster.add_kinds(*(programs.module(module) / folder for module, folder in CRDS.items()))
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[spark_clusters.SparkCluster]:
+    """One node with the Spark operator for all tests; each uses a workspace of its own."""
+    with spark_clusters.running(tmp_path_factory.mktemp("node")) as running:
+        yield running

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import programs
 
+from forebay.machine import trust
+
 _SECONDS = 900
 
 
@@ -124,13 +126,18 @@ class Build:
         if authority.exists():
             shutil.copy(authority, image.root / "run" / "host-ca.crt")
             lent |= {"PIP_CERT": "/run/host-ca.crt", "SSL_CERT_FILE": "/run/host-ca.crt"}
+        store = [each.replace(str(image.root), "") for each in trust.java_options(image.root / "run")]
+        if store:
+            lent["JAVA_TOOL_OPTIONS"] = " ".join(store)
         lent |= {
             name: value
             for name, value in os.environ.items()
             if name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
         }
         done = inside(image.root, [*image.shell, script], {**lent, **env}, image.workdir, "0:0", _SECONDS)
-        (image.root / "run" / "host-ca.crt").unlink(missing_ok=True)
+        for each in (image.root / "run").glob("*"):
+            if each.name == "host-ca.crt" or each.suffix == ".p12":
+                each.unlink()
         assert done.returncode == 0, f"RUN {script}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
 
     def _copy(self, image: Image, rest: str) -> None:

@@ -19,7 +19,29 @@ HERE = Path(__file__).parent
 HELM = "helm.sh/helm/v3/cmd/helm@v3.19.5"
 KUBERNETES = "v1.34.4"
 SPARK_OPERATOR = "github.com/kubeflow/spark-operator/v2@v2.5.2"
-PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+NODE = (
+    *("containerd", "runc", "containernetworking-plugins", "conntrack", "ethtool", "socat", "iptables"),
+    *(
+        "libip4tc2",
+        "libip6tc2",
+        "libxtables12",
+        "libmnl0",
+        "libnetfilter-conntrack3",
+        "libnfnetlink0",
+        "libnftnl11",
+    ),
+    *("libseccomp2", "libwrap0"),
+)
+"""Debian's packages for a node, with the libraries that a small system may lack."""
+PARTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
 _SECONDS = 3000
 
 
@@ -33,12 +55,12 @@ def helm() -> str:
     def build(folder: Path) -> None:
         _go(["install", "-trimpath", "-ldflags=-s -w", HELM], env={"GOBIN": str(folder)})
 
-    return str(_kept("helm", HELM, build) / "helm")
+    return str(kept("helm", HELM, build) / "helm")
 
 
 def kubernetes() -> Path:
     """A folder with Kubernetes' programs and etcd: one program that is linked under each name."""
-    sources = [HERE / "control_plane" / name for name in ("go.mod", "go.sum", "main.go")]
+    sources = _module("control_plane")
 
     def build(folder: Path) -> None:
         flags = f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}"
@@ -47,12 +69,12 @@ def kubernetes() -> Path:
         for part in PARTS:
             (folder / part).symlink_to("kubernetes")
 
-    return _kept("kubernetes", KUBERNETES + "".join(path.read_text() for path in sources), build)
+    return kept("kubernetes", KUBERNETES + "".join(path.read_text() for path in sources), build)
 
 
 def module(name: str) -> Path:
     """The files of a Go module, for its charts and CRDs: `path@version`."""
-    done = _run([_program("go", "Go"), "mod", "download", "-json", name], cwd=cache_folder(), timeout=600)
+    done = _run([program("go", "Go"), "mod", "download", "-json", name], cwd=cache_folder(), timeout=600)
     return Path(json.loads(done)["Dir"])
 
 
@@ -61,11 +83,80 @@ def debian(package: str, program: str) -> str:
     return str(_unpacked(package, package) / program)
 
 
+def node() -> Path:
+    """A folder with what a node needs beside the kubelet, out of Debian's packages: see `node_environment`."""
+    return _unpacked("node", *NODE)
+
+
+def node_environment() -> dict[str, str]:
+    """Lets programs of `node` find each other and their libraries, where they are not installed."""
+    folder = node()
+    links = folder / "links"
+    if not links.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            made = Path(work) / "made"
+            made.mkdir()
+            for name in ("iptables", "ip6tables"):
+                for ending in ("", "-save", "-restore"):
+                    (made / f"{name}{ending}").symlink_to(folder / "usr/sbin/xtables-nft-multi")
+            made.rename(links)
+    library = folder / "usr/lib/x86_64-linux-gnu"
+    paths = [kubernetes(), links, folder / "usr/bin", folder / "usr/sbin", folder / "sbin"]
+    return {
+        **os.environ,
+        "PATH": ":".join([*map(str, paths), "/usr/sbin:/usr/bin:/sbin:/bin"]),
+        "LD_LIBRARY_PATH": f"{library}:{folder / 'lib/x86_64-linux-gnu'}",
+        "XTABLES_LIBDIR": str(library / "xtables"),
+    }
+
+
+def spark_operator() -> str:
+    """The Spark operator, built from its module with the versions that it pins itself."""
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as work:
+            # In place of its own checkout: there its replacements of other modules count.
+            source = Path(work) / "source"
+            shutil.copytree(module(SPARK_OPERATOR), source)
+            flags = ["-mod=readonly", "-trimpath", "-ldflags=-s -w"]
+            _go(["build", *flags, "-o", str(folder / "spark-operator"), "./cmd/operator"], cwd=source)
+
+    return str(kept("spark-operator", SPARK_OPERATOR, build) / "spark-operator")
+
+
+def pause() -> Path:
+    """The root of an image with one program, which waits and clears up after others."""
+    source = HERE / "pause" / "main.go"
+
+    def build(folder: Path) -> None:
+        _go(
+            ["build", "-trimpath", "-ldflags=-s -w", "-o", str(folder / "pause"), str(source)],
+            env={"CGO_ENABLED": "0"},
+        )
+
+    return kept("pause", source.read_text(), build)
+
+
+def coredns() -> str:
+    sources = _module("dns")
+
+    def build(folder: Path) -> None:
+        flags = ["-mod=readonly", "-trimpath", "-ldflags=-s -w"]
+        _go(["build", *flags, "-o", str(folder / "coredns"), "."], cwd=sources[0].parent)
+
+    return str(kept("coredns", "".join(path.read_text() for path in sources), build) / "coredns")
+
+
+def _module(name: str) -> list[Path]:
+    """The files of a Go program of these tests."""
+    return [HERE / name / each for each in ("go.mod", "go.sum", "main.go")]
+
+
 def _unpacked(name: str, *packages: str) -> Path:
     """A folder with the files of Debian packages."""
 
     def unpack(folder: Path) -> None:
-        apt = _program("apt-get", "Debian or Ubuntu")
+        apt = program("apt-get", "Debian or Ubuntu")
         if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
             _run([apt, "-qq", "update"], timeout=300)
         _run([apt, "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder, timeout=300)
@@ -73,7 +164,7 @@ def _unpacked(name: str, *packages: str) -> Path:
             _run(["dpkg", "-x", str(archive), str(folder)], timeout=300)
             archive.unlink()
 
-    return _kept(name, Path("/etc/os-release").read_text() + " ".join(packages[1:]), unpack)
+    return kept(name, Path("/etc/os-release").read_text() + " ".join(packages[1:]), unpack)
 
 
 def hadolint() -> str:
@@ -86,7 +177,7 @@ def hadolint() -> str:
             command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "-q", "--require-hashes"]
         _run([*command, "--target", str(folder), "-r", str(lock)], timeout=600)
 
-    return str(_kept("tools", lock.read_text(), install) / "bin" / "hadolint")
+    return str(kept("tools", lock.read_text(), install) / "bin" / "hadolint")
 
 
 def cache_folder() -> Path:
@@ -94,8 +185,11 @@ def cache_folder() -> Path:
     return cache()
 
 
-def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder that `make` filled once for this key; it appears whole or not at all."""
+def kept(name: str, key: str, make: Callable[[Path], None], *, only: bool = False) -> Path:
+    """The folder that `make` filled once for this key; it appears whole or not at all.
+
+    With `only` those for other keys of that name are removed then.
+    """
     folder = cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=cache(), prefix=f".{name}-") as work:
@@ -105,14 +199,19 @@ def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
             make(made)
             if not folder.exists():
                 made.rename(folder)
+        if only:
+            for old in cache().glob(f"{name}-*"):
+                if old != folder:
+                    shutil.rmtree(old)
     return folder
 
 
 def _go(arguments: Sequence[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
-    _run([_program("go", "Go"), *arguments], cwd=cwd or cache_folder(), env=env, timeout=_SECONDS)
+    _run([program("go", "Go"), *arguments], cwd=cwd or cache_folder(), env=env, timeout=_SECONDS)
 
 
-def _program(name: str, what: str) -> str:
+def program(name: str, what: str) -> str:
+    """Where a program of this machine is; fails with what to install."""
     found = shutil.which(name) or shutil.which(name, path="/usr/local/go/bin:/usr/lib/go/bin")
     assert found, f"{name} is not on PATH. The tests of Kubernetes need {what}."
     return found

@@ -97,7 +97,7 @@ def test_airflow_runs_it(
     assert made["metadata"]["labels"]["forebay/workspace"] == "flights"
     assert made["metadata"]["labels"]["forebay/task"] == "clean"
     assert "the-secret" not in json.dumps(made)
-    assert len(programs["data"]) == 2
+    assert len(programs["data"]) == 2 + 1
     assert re.search(r"import flights\.days", json.dumps(programs["data"]))
     collected = cluster.get("sparkapplications.sparkoperator.k8s.io", name, "-n", namespace)["metadata"][
         "annotations"

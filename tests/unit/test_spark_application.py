@@ -12,6 +12,7 @@ import pytest
 
 from forebay.engines import spark_reasons as reasons
 from forebay.engines.background import EngineError
+from forebay.engines.spark import LOG4J
 from forebay.engines.spark_application import (
     BEFORE,
     SPARK,
@@ -127,7 +128,9 @@ def test_programs_are_where_the_pods_look() -> None:
     for part in ("driver", "executor"):
         pod = made()["spec"][part]["template"]["spec"]
         files = {each["path"]: data[each["key"]] for each in pod["volumes"][0]["configMap"]["items"]}
-        assert files == PROGRAM.files
+        # With them lies how Spark logs: as on one machine.
+    assert files.pop("log4j2.properties") == LOG4J
+    assert files == PROGRAM.files
     assert made()["spec"]["mainApplicationFile"] == "local:///opt/forebay/programs/clean.py"
     assert made()["spec"]["sparkConf"]["spark.executorEnv.PYTHONPATH"] == "/opt/forebay/programs"
 

@@ -364,7 +364,7 @@ def test_trinos_files_hold_no_secret(stack: Stack) -> None:
     assert stack.secrets["secret_key"] not in text
     assert stack.secrets["access_key"] not in text
     assert "${ENV:FOREBAY_LAKE_SECRET_KEY}" in text
-    for name in ("admin_password", "trino_password", "trino_inner_secret"):
+    for name in ("admin_password", "trino_password", "trino_worksheet_password", "trino_inner_secret"):
         assert stack.secrets[name] not in text
     assert f"http-server.https.port={stack.ports['trino']}\n" in text
     assert "http-server.http.enabled=false\n" in text
@@ -392,7 +392,7 @@ def test_limits_become_resource_groups() -> None:
         "sales": Limits(max_concurrent_tasks=2, max_concurrent_runs=3, timeout=timedelta(hours=2)),
         "hr": Limits(),
     }
-    made = resource_groups(limits)
+    made = resource_groups(limits, "reader")
     batch = made["rootGroups"][0]["subGroups"][1]
     sales = next(group for group in batch["subGroups"] if group["name"] == "sales")
     assert sales["hardConcurrencyLimit"] == 6
@@ -401,9 +401,11 @@ def test_limits_become_resource_groups() -> None:
         {"source": r"forebay/sales\.(?<job>[^.]+)", "group": "forebay.batch.sales.${job}"},
         {"group": "forebay.interactive"},
     ]
+    # It cannot pass for a job, whatever it says of itself.
+    assert made["selectors"][0] == {"user": "reader", "group": "forebay.interactive"}
     assert session_limits(limits) == [
         {
             "group": r"forebay\.batch\.sales\..*",
             "sessionProperties": {"query_max_run_time": "7200s"},
-        }
+        },
     ]

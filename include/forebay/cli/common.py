@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from forebay.engines.duckdb import DuckDBEngine
     from forebay.engines.trino import TrinoEngine
     from forebay.lake.connection import CatalogConfig
+    from forebay.lake.identity import Run
+    from forebay.stack.airflow_api import AirflowApi
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,6 +112,17 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Se
 def progress(message: str) -> None:
     """One line about what goes on, on standard error so that results stay clean."""
     click.echo(click.style("· ", fg="cyan") + message, err=True)
+
+
+def note(api: AirflowApi, run: Run, act: str, tables: Sequence[str]) -> None:
+    """Writes what is about to be done into Airflow's audit log; says so where that cannot be, and goes on.
+
+    The commands hold the lake's own keys: nothing could keep them from working without the note.
+    """
+    from forebay.stack.acts import noted
+
+    if why := noted(api, run, act, tables):
+        progress(f"not in Airflow's audit log: {why}")
 
 
 def human_bytes(count: int) -> str:

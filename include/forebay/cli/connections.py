@@ -78,22 +78,32 @@ def list_command(output: str) -> None:
     type=click.FloatRange(0.5, 30),
     help="Seconds that one check may take.",
 )
+@click.option(
+    "--from",
+    "side",
+    default="both",
+    show_default=True,
+    type=click.Choice(["worker", "server", "both"]),
+    help="Where they run: where tasks run, on the API server, or on both to compare.",
+)
 @output_option
-def check_command(connections: tuple[str, ...], timeout: float, output: str) -> None:
+def check_command(connections: tuple[str, ...], timeout: float, side: str, output: str) -> None:
     """Check connections, all by default: which step fails, why, and what mends it.
 
-    The checks run at the same time, on the API server. Exit code 0 when all of them work, 1 otherwise.
+    The checks run at the same time. Exit code 0 when all of them work, 1 otherwise.
 
     \b
     Examples:
       forebay connections check
       forebay connections check lake_catalog lake_s3
-      forebay connections check --timeout 2 --output json
+      forebay connections check --from server --timeout 2 --output json
     """
     reports = []
     with _api() as api:
         lines = api.lines(
-            "POST", f"{_API}/check", params={"connection": list(connections), "timeout": timeout}
+            "POST",
+            f"{_API}/check",
+            params={"connection": list(connections), "timeout": timeout, "from": side},
         )
         for report in _reports(lines):
             reports.append(report)
@@ -163,6 +173,7 @@ def _show(report: Report) -> None:
     took = f"{report.seconds * 1000:.0f} ms" if report.seconds < 1 else f"{report.seconds:.1f} s"
     click.echo(
         f"{click.style(mark, fg=colour)} {click.style(report.conn_id, bold=True)} ({report.conn_type}), {took}"
+        f"{f', from the {report.where}' if report.where else ''}"
     )
     for step in report.steps:
         _step(step)

@@ -12,6 +12,7 @@ import click
 from forebay.cli.common import print_table, progress, sql_engine, stack, this_command
 from forebay.cli.run import follow, wait_until_known
 from forebay.errors import ForebayError
+from forebay.machine import trino
 from forebay.stack import lifecycle
 from forebay.stack.airflow_api import AirflowApi
 from forebay.stack.layout import PARTS
@@ -61,6 +62,10 @@ def command(open_browser: bool | None, parts: tuple[str, ...]) -> None:
     show_result()
     url = f"{ours.url('airflow')}/dags/{JOB}/runs/{run_id}"
     click.echo(f"\nAirflow, with this run: {url}")
+    if "trino" in ours.parts:
+        click.echo(
+            f"Its SQL ran on Trino {trino.version()}: {ours.url('trino')}, as admin with the same password."
+        )
     click.echo(
         f"Log in as admin; the password: {this_command()} password. Stop everything: {this_command()} down"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forebay.cli.common import confirmed, lake, output_option, print_json, repository, running_stack
+from forebay.cli.common import confirmed, lake, note, output_option, print_json, repository, running_stack
 from forebay.errors import ForebayError
 from forebay.stack.airflow_api import AirflowApi, ApiError
 
@@ -55,6 +55,7 @@ def _discard(api: AirflowApi, rest: Rest, text: str, yes: bool, output: str) -> 
     run = find(api, text)
     opened = to_discard(repository(), rest, run)
     confirmed(f"Drop what {run.name} wrote to {', '.join(opened)}?", yes)
+    note(api, run.run, "discard", opened)
     dropped = discard(rest, run.run, opened)
     if output == "json":
         print_json({"job": run.run.job, "run_id": run.run.run, "state": "discarded", "tables": dropped})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from forebay.cli.common import lake, output_option, print_json, progress, repository, running_stack
+from forebay.cli.common import lake, note, output_option, print_json, progress, repository, running_stack
 from forebay.stack.airflow_api import AirflowApi
 
 
@@ -31,7 +31,14 @@ def command(run: str, force: bool, output: str) -> None:
 
     with AirflowApi.of_stack(running_stack()) as api, Rest(lake()) as rest:
         found = find(api, run)
-        done = publish_run(api, repository(), rest, found, force=force)
+        done = publish_run(
+            api,
+            repository(),
+            rest,
+            found,
+            force=force,
+            first=lambda tables: note(api, found.run, "publish", tables),
+        )
     for table, why in done.untold.items():
         progress(f"{table} is published, but jobs that wait for it were not told: {why}")
     if output == "json":

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forebay.cli.common import confirmed, counted, lake, output_option, print_json, repository, running_stack
+from forebay.cli.common import (
+    confirmed,
+    counted,
+    lake,
+    note,
+    output_option,
+    print_json,
+    repository,
+    running_stack,
+)
 from forebay.stack.airflow_api import AirflowApi
 
 if TYPE_CHECKING:
@@ -61,6 +70,7 @@ def command(context: click.Context, run: str, cascade: bool, yes: bool, output: 
                 click.echo("Nothing was done. To do it: --cascade --yes")
                 return
             confirmed(f"Roll all of this back with {found.name}?", yes)
+        note(api, found.run, "rollback", [each.table for each in wanted.tables])
         done = roll_back(rest, read, wanted, cascade=cascade)
     if output == "json":
         print_json(plan_document(done, found.run, "rolled back"))

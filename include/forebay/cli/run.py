@@ -219,7 +219,10 @@ def _print_task(
     click.echo(f"  {click.style(mark, fg=colour)} {name:<24}{seconds}  {rows}{ended}".rstrip())
     if task["state"] == "failed":
         lines = api.log(dag_id, run_id, str(task["task_id"]), int(task["try_number"]), int(task["map_index"]))
-        for line in [line for text in lines for line in text.splitlines()][-_LOG_LINES:]:
+        last = [line for text in lines for line in text.splitlines()][-_LOG_LINES:]
+        if task["start_date"] is None:
+            last.append("It did not begin: its process could not be started. See why: forebay logs scheduler")
+        for line in last:
             click.echo(click.style(f"      │ {line}", fg="red"))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import pkgutil
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from types import ModuleType
 
 from forebay.connections import types
 from forebay.connections.check import Check, Ended, Finding, Lookup
-from forebay.connections.model import Connection, Report, Step
+from forebay.connections.model import Connection, Report, Side, Step
 from forebay.connections.network import Trust
 
 TIMEOUT = 5.0
@@ -35,6 +36,7 @@ class Event:
     conn_id: str
     step: Step | None = None
     report: Report | None = None
+    side: Side = "server"
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +77,9 @@ async def examine(
         await module.check(check)
     except Ended:
         pass
-    except Exception as error:  # noqa: BLE001 - one check must not end the others; its text could hold a secret
+    except Exception as error:  # noqa: BLE001
+        # The border of a check: a type may ask other people's libraries, which raise what they like, and one check must not
+        # end the others. Its text could hold a secret, so only its kind is shown.
         at = next((key for key in check.plan if key not in {s.key for s in check.steps}), "check")
         finding = Finding(
             f"the check itself broke ({type(error).__name__})",
@@ -162,6 +166,11 @@ def check_all(
 
     threading.Thread(target=run, name="forebay-doctor", daemon=True).start()
     return iter(events.get, None)
+
+
+def not_checked(conn_id: str, step: Step, where: str, conn_type: str = "") -> Report:
+    """The report on a connection whose check could not begin, for the reason that the step tells."""
+    return Report(conn_id, conn_type, "bad", (step,), {}, 0.0, time.time(), where)
 
 
 def _files(connection: Connection) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 State = Literal["ok", "warn", "bad", "skipped"]
+Side = Literal["server", "worker"]
+"""Where a check ran: on the API server, or where tasks run."""
 
 _SENSITIVE = re.compile(r"pass|secret|token|credential|key|auth|sasl|jaas|private|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"^(true|false|none|null|\d{1,5}|plain|basic|oauth2?)$", re.IGNORECASE)
@@ -117,6 +119,7 @@ class Report:
     seconds: float
     at: float
     where: str = ""
+    side: Side = "server"
 
     @property
     def word(self) -> str:
@@ -142,7 +145,7 @@ class Report:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Report:
         """The report that a document was made from."""
-        values = {name: document[name] for name in cls.__dataclass_fields__}
+        values = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
         return cls(**{**values, "steps": tuple(Step(**each) for each in document["steps"])})
 
 

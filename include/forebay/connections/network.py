@@ -81,7 +81,8 @@ async def in_thread(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             found = work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+        except BaseException as error:  # noqa: BLE001
+            # Whatever it is, it is raised again where the result is awaited; kept back, that would wait for ever.
             failed = error
             settle(lambda: future.set_exception(failed))
         else:

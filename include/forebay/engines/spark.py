@@ -30,7 +30,7 @@ _OPENED = (
 _MEMORY = re.compile(r"[1-9]\d*[kmgKMG]")
 # Airflow's own settings (its database, its keys) are none of a program's business.
 _WITHHELD = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "SUPERVISOR_")
-_LOG4J = """\
+LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = console
 appender.console.type = Console
@@ -41,6 +41,7 @@ appender.console.layout.pattern = %p %c{1}: %m %ex{short}%n
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
 """
+"""A program's log has what it prints, and of Spark's own words the warnings."""
 
 
 class SparkEngine:
@@ -133,7 +134,7 @@ class SparkEngine:
     ) -> list[str]:
         if not _MEMORY.fullmatch(self._memory):
             raise EngineError(f"driver_memory: {self._memory!r} is no size such as 1g or 512m.")
-        (folder / "log4j2.properties").write_text(_LOG4J)
+        (folder / "log4j2.properties").write_text(LOG4J)
         settings = {
             "spark.master": self._master,
             "spark.ui.enabled": "false",

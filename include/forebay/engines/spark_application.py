@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forebay.engines.spark import parameters
+from forebay.engines.spark import LOG4J, parameters
 from forebay.engines.spark_settings import Cluster, Program
 from forebay.lake.connection import CATALOG, CatalogConfig
 from forebay.lake.identity import TaskTry
@@ -25,6 +25,9 @@ DIGEST, BEFORE, COLLECTED = f"{LABEL}digest", f"{LABEL}before", f"{LABEL}collect
 
 PROGRAMS = "/opt/forebay/programs"
 """Where a pod finds the workspace's programs."""
+
+_LOGGING = "log4j2.properties"
+"""Beside the programs: how Spark logs."""
 
 GRACE_SECONDS = 2
 """How long a pod has to end: a killed task's engine is idle within five seconds."""
@@ -94,7 +97,7 @@ def config_map(name: str, who: TaskTry, program: Program) -> dict[str, Any]:
         "kind": "ConfigMap",
         "metadata": {"name": name, "labels": labels(who)},
         "immutable": True,
-        "data": {_key(path): text for path, text in sorted(program.files.items())},
+        "data": {_LOGGING: LOG4J, **{_key(path): text for path, text in sorted(program.files.items())}},
     }
 
 
@@ -188,7 +191,12 @@ def _catalog(config: CatalogConfig) -> dict[str, str]:
 
 
 def _environment(cluster: Cluster, program: Program) -> list[dict[str, Any]]:
-    fixed = {"FOREBAY_PARAMETERS": parameters(program.values), "PYTHONUNBUFFERED": "1", "TZ": "UTC"}
+    fixed = {
+        "FOREBAY_PARAMETERS": parameters(program.values),
+        "LOG4J_CONFIGURATION_FILE": f"{PROGRAMS}/{_LOGGING}",
+        "PYTHONUNBUFFERED": "1",
+        "TZ": "UTC",
+    }
     return [
         *({"name": name, "value": value} for name, value in fixed.items()),
         *(
@@ -202,7 +210,8 @@ def _template(
     container: str, name: str, cluster: Cluster, program: Program, environment: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The pod, but for what Spark adds. As a template it does not need the operator's webhook."""
-    files = [{"key": _key(path), "path": path} for path in sorted(program.files)]
+    files = [{"key": _LOGGING, "path": _LOGGING}]
+    files += [{"key": _key(path), "path": path} for path in sorted(program.files)]
     spec: dict[str, Any] = {
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {

@@ -67,7 +67,8 @@ def failure(
 ) -> str:
     """Why the application failed, and what to do about it."""
     said = str(((application.get("status") or {}).get("applicationState") or {}).get("errorMessage") or "")
-    if state_of(application) == "SUBMISSION_FAILED":
+    # The operator, which does not try again, calls it FAILED in the end.
+    if state_of(application) == "SUBMISSION_FAILED" or said.startswith("failed to submit"):
         return f"The driver could not be started: {_submission(said)}"
     driver = _driver(pods)
     if driver is not None:
@@ -182,7 +183,7 @@ def _submission(said: str) -> str:
 
 
 def _quota(said: str) -> str:
-    found = re.search(r"exceeded quota: \S+, requested: (.+?), used: (.+?), limited: ([^\"\n]+)", said)
+    found = re.search(r"exceeded quota: \S+, requested: (.+?), used: (.+?), limited: ([^\s\"]+)", said)
     if not found:
         return said
     return f"{found[1]} asked, {found[2].rstrip(',')} in use, {found[3].strip().rstrip('.')} allowed"

@@ -115,7 +115,7 @@ def of_http(error: HttpError, address: str, user: str) -> TrinoError:
     if "404" in said or "410" in said:
         return TrinoError(
             f"Trino at {address} no longer knows the query: it was restarted in between. What the query had not "
-            f"committed is lost; run the task again.{ran_out_of_memory(address)}",
+            f"committed is lost; run the task again.{ran_out_of_memory(address, gone=True)}",
             "QUERY_GONE",
         )
     if "401" in said:
@@ -148,7 +148,7 @@ def of_connection(error: Exception, address: str) -> TrinoError:
             "CERTIFICATE",
         )
     return TrinoError(
-        f"Trino at {address} does not answer ({type(error).__name__}). Is it up? forebay status"
+        f"Trino at {address} does not answer ({type(error).__name__}). Is it up? See forebay status."
         f"{ran_out_of_memory(address)}",
         "DOWN",
     )

@@ -135,6 +135,7 @@ def before_a_try(operator: ForebayOperator, connection: Connection, conn_id: str
     query = said.get("query") if isinstance(said, Mapping) else None
     with trino(connection, operator.catalog(main=True), who, log=_logged(operator)) as engine:
         try:
+            engine.await_server()
             if query and engine.end_query(str(query)):
                 operator.log.info("Trino's query %s of an earlier try was ended", query)
             engine.end_earlier()

@@ -78,6 +78,7 @@ def left(operator: ForebayOperator, connection: Connection, context: Context, te
     who = named(operator, context)
     who = replace(who, number=int(said["number"]), began=float(said["began"]))
     with trino(connection, operator.catalog(main=True)) as engine:
+        engine.await_server()
         uri = engine.client.reach(str(said["uri"]))
     if uri is None:
         return None

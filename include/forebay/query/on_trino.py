@@ -1,4 +1,4 @@
-"""A person's SELECT on Trino: in a catalog that Trino itself lets nobody write, and by a user of its own where there is one."""
+"""A person's SELECT on Trino, by a user that Trino itself lets read and no more, or in a catalog that lets nobody write."""
 
 from __future__ import annotations
 
@@ -24,35 +24,45 @@ SOURCE = "forebay/worksheet"
 _BATCH = 8_192
 
 
+def server_of(
+    host: str | None, port: int | None, login: str | None, password: str | None, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a query's process is told of an Airflow connection of type `trino`.
+
+    Where the connection names a user and a catalog for people's queries, that process learns neither the login of jobs
+    nor where Trino finds the lake's keys. Raises EngineError for a catalog without a user: jobs' login may write there.
+    """
+    user, catalog = extra.get("worksheet_user"), extra.get("worksheet_catalog")
+    if catalog and not user:
+        raise EngineError(
+            "The Trino connection's extra has a worksheet_catalog and no worksheet_user: name a user whom Trino lets read "
+            "that catalog and no more."
+        )
+    if not catalog:
+        return {
+            "host": host, "port": port, "login": login, "password": password,
+            "extra": {name: value for name, value in extra.items() if name != "catalog"},
+        }  # fmt: skip
+    kept = ("http_scheme", "verify", "worksheet_catalog")
+    return {
+        "host": host, "port": port, "login": str(user), "password": str(extra.get("worksheet_password") or ""),
+        "extra": {name: extra[name] for name in kept if name in extra},
+    }  # fmt: skip
+
+
 class TrinoReader:
-    """Used for one query. The catalog stays for the next one."""
+    """Used for one query. A catalog that it makes stays for the next one."""
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         given = setup["server"]
         extra: dict[str, Any] = given["extra"]
-        owner = Server.from_connection(given["host"], given["port"], given["login"], given["password"], extra)
-        config = CatalogConfig(**setup["config"])
-        properties = catalog_properties(
-            config, str(extra.get("access_key") or ""), str(extra.get("secret_key") or "")
-        )
-        properties["iceberg.security"] = "read_only"
-        digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()
-        self._catalog = f"{CATALOG}{digest[:12]}"
-        self._config = config
+        asker = Server.from_connection(given["host"], given["port"], given["login"], given["password"], extra)
         self._status: Mapping[str, Any] = {}
-        maker = TrinoClient(owner, Label(SOURCE))
-        there = maker.run(f"SHOW CATALOGS LIKE '{self._catalog}'", quiet=True).rows
-        if not there:
-            made = create_statement(self._catalog, properties).replace(
-                "CREATE CATALOG", "CREATE CATALOG IF NOT EXISTS", 1
-            )
-            maker.run(made, quiet=True)
-        own = extra.get("worksheet_user")
-        asker = (
-            replace(owner, user=str(own), password=str(extra.get("worksheet_password") or ""))
-            if own
-            else owner
-        )
+        self._catalog = str(extra.get("worksheet_catalog") or "")
+        if not self._catalog:
+            self._catalog = _read_only(asker, CatalogConfig(**setup["config"]), extra)
+            if own := extra.get("worksheet_user"):
+                asker = replace(asker, user=str(own), password=str(extra.get("worksheet_password") or ""))
         self._client = _Streamed(asker, Label(SOURCE))
         self._seconds = int(setup["seconds"])
 
@@ -130,6 +140,25 @@ class _Streamed(TrinoClient):
                 if status.next_uri is None:
                     return
                 status = request.process(request.get(status.next_uri))
+
+
+def _read_only(owner: Server, config: CatalogConfig, extra: Mapping[str, Any]) -> str:
+    """The name of a catalog that shows the lake and lets nobody write; made where there is none."""
+    properties = catalog_properties(
+        config, str(extra.get("access_key") or ""), str(extra.get("secret_key") or "")
+    )
+    properties["iceberg.security"] = "read_only"
+    digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()
+    name, client = f"{CATALOG}{digest[:12]}", TrinoClient(owner, Label(SOURCE))
+    try:
+        if not client.run(f"SHOW CATALOGS LIKE '{name}'", quiet=True).rows:
+            made = create_statement(name, properties).replace(
+                "CREATE CATALOG", "CREATE CATALOG IF NOT EXISTS", 1
+            )
+            client.run(made, quiet=True)
+    finally:
+        client.close()
+    return name
 
 
 def _batches(

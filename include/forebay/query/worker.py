@@ -116,6 +116,9 @@ def _run(out: Out, reader: Reader, job: Mapping[str, Any]) -> None:
             more = "bytes"
             break
     over.set()
+    if more:
+        # Its other rows would keep an engine elsewhere waiting.
+        reader.stop()
     if more and kind != "rows":
         cap = f"{job['rows']:,} rows" if more == "rows" else f"{job['bytes']:,} bytes"
         raise ForebayError(f"The result is more than {cap}, so the file would lack rows. Select less.")
@@ -140,7 +143,7 @@ def _tell(out: Out, reader: Reader, began: float, seconds: int, over: threading.
         while not over.wait(_TELL):
             took = time.monotonic() - began
             if took > seconds:
-                reader.stop()
+                # Before the engine says that somebody cancelled it.
                 out.send(
                     "failed",
                     {
@@ -148,6 +151,7 @@ def _tell(out: Out, reader: Reader, began: float, seconds: int, over: threading.
                         "why": "time",
                     },
                 )
+                reader.stop()
                 _leave(1)
             out.send("progress", {"seconds": round(took, 1), **reader.progress()})
 

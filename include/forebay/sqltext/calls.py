@@ -13,7 +13,7 @@ from forebay.sqltext.allowed import function_name
 from forebay.sqltext.functions import MACRO, NOT_HERE, REFUSED, RENAMED, REWRITTEN, SAME, known_functions
 from forebay.sqltext.macros import BODIES
 from forebay.sqltext.words import words
-from forebay.sqltext.zones import Refusal, at_time_zone, with_timezone
+from forebay.sqltext.zones import Refusal, at_time_zone, local_time, with_timezone
 
 Args = list[exp.Expr]
 
@@ -225,6 +225,13 @@ def _cast(kind: str) -> Callable[[exp.Expr, Args], exp.Expr]:
     return lambda node, args: exp.cast(args[0], kind)
 
 
+def _from_iso8601(node: exp.Expr, args: Args) -> exp.Expr:
+    text = args[0]
+    if isinstance(text, exp.Literal) and (local := local_time(node, text.name)) is not None:
+        return exp.cast(exp.Literal.string(local), "TIMESTAMP")
+    return exp.cast(text, "TIMESTAMPTZ")
+
+
 def _number(text: str) -> Callable[[exp.Expr, Args], exp.Expr]:
     return lambda node, args: exp.cast(exp.Literal.string(text), "DOUBLE")
 
@@ -273,7 +280,7 @@ _REWRITES: dict[str, Callable[[exp.Expr, Args], exp.Expr]] = {
     "filter": _to("list_filter"),
     "format_datetime": _formatted("strftime", False, formats.from_joda),
     "from_iso8601_date": _cast("DATE"),
-    "from_iso8601_timestamp": _cast("TIMESTAMPTZ"),
+    "from_iso8601_timestamp": _from_iso8601,
     "if": _to("if"),
     "infinity": _number("inf"),
     "json_format": _cast("TEXT"),

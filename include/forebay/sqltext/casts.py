@@ -6,7 +6,7 @@ import re
 
 from sqlglot import exp
 
-from forebay.sqltext.zones import Refusal
+from forebay.sqltext.zones import Refusal, local_time
 
 _T = exp.DType
 _WHOLE = {_T.TINYINT: "tinyint", _T.SMALLINT: "smallint", _T.INT: "integer", _T.BIGINT: "bigint"}
@@ -99,6 +99,9 @@ def _to_moment(node: exp.Expr, value: exp.Expr, to: exp.Expr) -> exp.Expr:
         raise Refusal("a timestamp is (0), (3) or (6) here: write timestamp(6)")
     node.set("to", exp.DataType(this=to.this, nested=False))
     if isinstance(value, exp.Literal):
+        if to.this == _T.TIMESTAMPTZ and (local := local_time(node, value.name)) is not None:
+            value.set("this", local)
+            node.set("to", exp.DataType(this=_T.TIMESTAMP, nested=False))
         # DuckDB takes what stands apart for a zone's name.
         value.set("this", _OFFSET.sub("", value.name))
     exact = isinstance(value, exp.Literal) and len(value.name.partition(".")[2].split(" ")[0]) <= precision

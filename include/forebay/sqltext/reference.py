@@ -37,6 +37,11 @@ _TAIL = """
 - `sum` of integers is a HUGEINT inside a query and becomes a BIGINT when it is written to a table.
 - A timestamp has six decimals: cast to varchar prints all of them, as Trino does for `timestamp(6)`.
 - A time zone is not kept with a value: `AT TIME ZONE` is carried over only where local time is asked for.
+  A moment that is written with another zone than UTC works where the moment or its local time is asked for, and is
+  refused where the result would be in that zone (`date_trunc`, `date_add`, a cast to varchar).
+- Texts that become moments while a query runs (`cast`, `from_iso8601_timestamp`, `parse_datetime`), and moments that come
+  out of a subquery, are in UTC here and in their own zone in Trino: the same moment, but `hour`, `date_trunc` and the like
+  see UTC's clocks. Say which clocks are meant: `hour(x AT TIME ZONE 'UTC')` is the same on both.
 - A local time that a zone's clocks show twice (the end of summer time) is the first of both in Trino, the second here.
 - `ORDER BY … DESC` puts NaN last in Trino and first here; ascending, both put it last.
 - The fields of a row without names are `field0`, `field1` in Trino; those of `map_entries` are `key` and `value` here.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from forebay.errors import ForebayError
 from forebay.lake.built_on import Lake, Plan, plan
@@ -55,8 +56,29 @@ def broken(api: AirflowApi, run: KnownRun) -> tuple[list[str], list[str]]:
     )
 
 
-def publish_run(api: AirflowApi, root: Path, rest: Rest, run: KnownRun, *, force: bool) -> NowPublished:
-    """Publishes what a run left on its branches, all tables or none, and tells the jobs that wait for them."""
+def noted(api: AirflowApi, run: Run, act: str, tables: Sequence[str]) -> str:
+    """Has the console write into Airflow's audit log what a command is about to do; or why it could not."""
+    path = f"/forebay/api/v1/runs/{quote(run.job, safe='')}/{quote(run.run, safe='')}/note"
+    try:
+        api.request("POST", path, json={"act": act, "tables": sorted(tables)[:1000]})
+    except ApiError as error:
+        return str(error)
+    return ""
+
+
+def publish_run(
+    api: AirflowApi,
+    root: Path,
+    rest: Rest,
+    run: KnownRun,
+    *,
+    force: bool,
+    first: Callable[[list[str]], None] = lambda tables: None,
+) -> NowPublished:
+    """Publishes what a run left on its branches, all tables or none, and tells the jobs that wait for them.
+
+    `first` is called with the tables that are open once it is clear that they may be published.
+    """
     shown = {table: what for table, _, what in touched(root, rest, run.run)}
     opened = [table for table, what in shown.items() if "open" in what]
     if not opened and not any("published" in what for what in shown.values()):
@@ -67,6 +89,7 @@ def publish_run(api: AirflowApi, root: Path, rest: Rest, run: KnownRun, *, force
         )
     if opened:
         may_publish(api, run, force=force)
+        first(opened)
     left = words(api, run.run) if run.document else None
     done = publish(rest, run.run, sorted(shown), left.tries if left else {}, left.wrote if left else [])
     told, untold = _tell(api, run, [each for each in done if not each.again])

@@ -49,6 +49,9 @@ def _sql(stack: Stack) -> dict[str, object]:
         {
             "catalog": "lake_catalog", "access_key": access, "secret_key": secret,
             "http_scheme": "https", "verify": str(trino_access.certificate(stack)),
+            # Queries of the SQL page: Trino's own access control lets this user read, and no more.
+            "worksheet_user": trino_access.WORKSHEET, "worksheet_catalog": trino.WORKSHEET,
+            "worksheet_password": stack.secrets["trino_worksheet_password"],
         },
         "127.0.0.1", trino_access.TASKS, stack.secrets["trino_password"],
     )  # fmt: skip

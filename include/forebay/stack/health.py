@@ -187,6 +187,13 @@ def tree_memory(pid: int) -> int:
     return total
 
 
+def log_size(stack: Stack, name: str) -> int:
+    """How much a service has told its log."""
+    with contextlib.suppress(OSError):
+        return (stack.logs / f"{name}.log").stat().st_size
+    return 0
+
+
 def log_tail(stack: Stack, name: str, lines: int) -> str:
     """The last lines of a service's log."""
     try:

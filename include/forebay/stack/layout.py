@@ -265,6 +265,7 @@ def _new_secrets() -> dict[str, str]:
         "secret_key": secrets.token_hex(24),
         "store_signing_key": secrets.token_hex(24),
         "trino_password": secrets.token_hex(24),
+        "trino_worksheet_password": secrets.token_hex(24),
         "trino_inner_secret": secrets.token_hex(48),
         "fernet_key": urlsafe_b64encode(os.urandom(32)).decode(),
         "jwt_secret": secrets.token_urlsafe(48),

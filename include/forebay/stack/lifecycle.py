@@ -32,6 +32,8 @@ from forebay.stack.services import (
 Progress = Callable[[str], None]
 
 _FREE_DISK = 1 << 30
+_TELL = 15.0
+"""Seconds after which a start says what it still waits for."""
 
 
 def up(
@@ -80,12 +82,12 @@ def up(
             (stack.sockets / "supervisor.sock").unlink(missing_ok=True)
             progress("starting object store, catalog and database")
             supervisor.start(stack, own_environment)
-            _wait(stack, FOUNDATION, 60)
+            _wait(stack, FOUNDATION, 60, progress)
             _migrate(stack, progress)
             progress("starting Airflow")
             for name in AIRFLOW:
                 supervisor.start_process(stack, name)
-        _wait(stack, names(stack), 180)
+        _wait(stack, names(stack), 180, progress)
         _make_connections(stack, progress)
         return True
 
@@ -125,7 +127,7 @@ def restart(stack: Stack, services: tuple[str, ...], progress: Progress) -> None
         progress(f"restarting {name}")
         supervisor.stop_process(stack, name)
         supervisor.start_process(stack, name)
-    _wait(stack, services, 120)
+    _wait(stack, services, 120, progress)
 
 
 def _change_parts(
@@ -244,16 +246,27 @@ def _migrate(stack: Stack, progress: Progress) -> None:
     done.write_text(wanted)
 
 
-def _wait(stack: Stack, names: tuple[str, ...], seconds: float) -> None:
-    """Waits until services are healthy; a process that gives up, or the time's end, is an error with its log's tail."""
-    deadline = time.monotonic() + seconds
+def _wait(stack: Stack, names: tuple[str, ...], seconds: float, progress: Progress) -> None:
+    """Waits until services are healthy. One that gives up is an error with its log's tail.
+
+    So is one that has told its log nothing for so many seconds, or is not there after three times as many: on a busy
+    machine Java alone takes minutes to start.
+    """
+    began = heard = told = time.monotonic()
+    said: dict[str, int] = {}
     while True:
         waiting = health.unhealthy(stack, names)
         if not waiting:
             return
         states = supervisor.processes(stack)
         failed = [name for name in waiting if name in states and states[name].state == "FATAL"]
-        if failed or time.monotonic() > deadline:
+        now, sizes = time.monotonic(), {name: health.log_size(stack, name) for name in waiting}
+        if sizes != said:
+            heard, said = now, sizes
+        if now - told > _TELL:
+            told = now
+            progress(f"waiting for {', '.join(waiting)}, {now - began:.0f} s")
+        if failed or now > min(heard + seconds, began + 3 * seconds):
             name = next(iter(failed or waiting))
             tail = health.log_tail(stack, name, 15)
             raise StackError(

@@ -122,16 +122,19 @@ def last(api: AirflowApi, job: str | None, limit: int, *, state: str = "") -> li
     """The newest runs of a job or of all jobs; with `state` those that Airflow gives this state."""
     only = {"state": state} if state else {}
     found: list[KnownRun] = []
+    offset = 0
     while len(found) < limit:
         size = min(_PAGE, limit - len(found))
         page = api.get(
             f"/dags/{quote(job, safe='') if job else '~'}/dagRuns",
             limit=size,
-            offset=len(found),
+            offset=offset,
             order_by="-run_after",
             **only,
         )["dag_runs"]
-        found += map(KnownRun.of, page)
+        offset += size
+        # Without a dot it is no job, but what Airflow runs for Forebay itself.
+        found += [KnownRun.of(each) for each in page if job or "." in str(each["dag_id"])]
         if len(page) < size:
             break
     return found

@@ -193,6 +193,7 @@ def environment(stack: Stack, inherited: Mapping[str, str]) -> dict[str, str]:
         "FOREBAY_ROOT": str(stack.root),
         STATE_VARIABLE: str(stack.state),
         "FOREBAY_JARS": str(jars.folder()),
+        "FOREBAY_LOGS": str(stack.logs),
         "JAVA_HOME": str(java.home() or ""),
     }
 
@@ -215,6 +216,7 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
         "classpath": "forebay.bundle.JobsBundle",
         "kwargs": {"path": str(stack.root / "dags"), "refresh_interval": 1},
     }
+    own = {"name": "forebay", "classpath": "forebay.bundle.OwnBundle", "kwargs": {"refresh_interval": 300}}
     return {
         "core": {
             "dags_folder": str(stack.root / "dags"),
@@ -251,7 +253,7 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
             "orphaned_tasks_check_interval": "10",
         },
         "dag_processor": {
-            "dag_bundle_config_list": json.dumps([bundle]),
+            "dag_bundle_config_list": json.dumps([bundle, own]),
             "dag_bundle_storage_path": str(stack.state / "bundles"),
             "refresh_interval": "1",
             "bundle_refresh_check_interval": "1",
@@ -265,6 +267,9 @@ def airflow_configuration(stack: Stack) -> dict[str, dict[str, str]]:
         "workers": {
             # How soon a task marked failed learns of it.
             "min_heartbeat_interval": "1",
+            # On a machine with other work the API server's first answers take longer than Airflow's 5 s, and the first
+            # task would fail before it began.
+            "execution_api_timeout": "30",
         },
         "logging": {
             "base_log_folder": str(home / "logs"),

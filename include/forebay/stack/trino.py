@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from forebay.machine import java, trino
-from forebay.stack import trino_access
+from forebay.stack import trino_access, trino_rules
 from forebay.stack.layout import Stack, write_private
 from forebay.stack.trino_groups import limits_of, resource_groups, session_limits
+
+LAKE, WORKSHEET = "lake", "worksheet"
+"""The catalogs of what is published: for people, and for the SQL page's queries, where nobody can write."""
 
 _HEAP = "1g"
 _QUERY = "400MB"
@@ -55,7 +58,10 @@ def write(stack: Stack) -> None:
 def files(stack: Stack) -> dict[str, str]:
     """The configuration files below `folder`, by their paths."""
     limits = limits_of(stack.root)
+    owners, reader = (trino_access.TASKS, trino_access.ADMIN), trino_access.WORKSHEET
+    access = trino_rules.files(str(folder(stack) / "etc"), owners, reader, WORKSHEET)
     return {
+        **{f"etc/{name}": text for name, text in access.items()},
         "jvm.config": "".join(f"{_quoted(option)}\n" for option in _java_options(stack)),
         "etc/config.properties": _properties(
             {
@@ -95,7 +101,7 @@ def files(stack: Stack) -> dict[str, str]:
                 "resource-groups.config-file": str(folder(stack) / "etc" / "resource-groups.json"),
             }
         ),
-        "etc/resource-groups.json": json.dumps(resource_groups(limits), indent=1),
+        "etc/resource-groups.json": json.dumps(resource_groups(limits, reader), indent=1),
         "etc/session-property-config.properties": _properties(
             {
                 "session-property-config.configuration-manager": "file",
@@ -103,7 +109,11 @@ def files(stack: Stack) -> dict[str, str]:
             }
         ),
         "etc/session-limits.json": json.dumps(session_limits(limits), indent=1),
-        "etc/catalog/lake.properties": _properties(lake_catalog(stack)),
+        f"etc/catalog/{LAKE}.properties": _properties(lake_catalog(stack)),
+        # What Trino's rules do not ask about, such as ALTER TABLE … EXECUTE, the catalog itself refuses.
+        f"etc/catalog/{WORKSHEET}.properties": _properties(
+            {**lake_catalog(stack), "iceberg.security": "read_only"}
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""Who may ask the embedded Trino: two users with passwords, over TLS with a certificate of the stack's own."""
+"""Who may ask the embedded Trino: three users with passwords, over TLS with a certificate of the stack's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from forebay.engines.trino_client import Server
 
 TASKS = "forebay"
-"""The user of tasks and commands; a person is `admin`, with the password of Airflow's."""
+"""The user of tasks and commands."""
+ADMIN = "admin"
+"""A person, with the password of Airflow's."""
+WORKSHEET = "worksheet"
+"""The user of the SQL page's queries, who may do nothing but read what is published."""
 
 _YEARS = 10
 _RENEW = datetime.timedelta(days=30)
@@ -53,7 +57,11 @@ def write(stack: Stack) -> None:
 
 
 def _passwords(stack: Stack) -> str:
-    users = {TASKS: stack.secrets["trino_password"], "admin": stack.secrets["admin_password"]}
+    users = {
+        TASKS: stack.secrets["trino_password"],
+        ADMIN: stack.secrets["admin_password"],
+        WORKSHEET: stack.secrets["trino_worksheet_password"],
+    }
     lines = []
     for user, password in users.items():
         salt = os.urandom(16)

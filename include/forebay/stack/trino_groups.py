@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -32,10 +33,11 @@ def limits_of(root: Path) -> dict[str, Limits]:
     return found
 
 
-def resource_groups(limits: Mapping[str, Limits]) -> dict[str, Any]:
+def resource_groups(limits: Mapping[str, Limits], reader: str) -> dict[str, Any]:
     """Content of the file of Trino's resource groups: `batch` with a group for each workspace and job, `interactive`.
 
-    A job has as many queries at work at once as it may have tasks. People's queries wait for no job's.
+    A job has as many queries at work at once as it may have tasks. People's queries wait for no job's. `reader` is a
+    user who asks for people only, whatever it says of itself.
     """
     workspaces = [
         _group(
@@ -60,7 +62,11 @@ def resource_groups(limits: Mapping[str, Limits]) -> dict[str, Any]:
                 ],
             }
         ],
-        "selectors": [*selectors, {"group": "forebay.interactive"}],
+        "selectors": [
+            {"user": re.escape(reader), "group": "forebay.interactive"},
+            *selectors,
+            {"group": "forebay.interactive"},
+        ],
     }
 
 

@@ -6,20 +6,20 @@ Airflow's connections and those that jobs name but nobody made, with the connect
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from forebay.connections import doctor
 from forebay.connections.check import TITLES
-from forebay.connections.model import Connection
+from forebay.connections.model import Connection, Report, Side
 from forebay.connections.types import aws
 from forebay.engines.openings import Snippet, snippets
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay_ui.auth import Visiting, of_connection
 from forebay_ui.connection_log import Result, history
-from forebay_ui.connections import Known, checks, known, stored, to_check, uses_of, where
+from forebay_ui.connections import BOTH, FROM, Known, checks, known, stored, to_check, uses_of
 from forebay_ui.html import render
 from forebay_ui.stream import NOT_COMPRESSED, stream
 
@@ -34,6 +34,17 @@ TimeOut = Annotated[float, Query(ge=0.5, le=30, description="Seconds that one ch
 Store = Annotated[
     str,
     Query(max_length=250, description="The connection of the object store, where the catalog's names none."),
+]
+From = Annotated[
+    Side,
+    Query(
+        alias="from",
+        description="`worker`: where tasks run, by a run of Airflow; `server`: on the API server, at once.",
+    ),
+]
+Froms = Annotated[
+    Side | Literal["both"],
+    Query(alias="from", description="`worker`, `server`, or `both` of them to compare."),
 ]
 _LINES = "application/x-ndjson"
 
@@ -54,7 +65,7 @@ def connections(request: Request, who: Visiting) -> HTMLResponse:
     found = known(who)
     return render(
         request, "connections.html", who=who, places=request.app.state.places, title="Connections", found=found,
-        counts=_counts(found), where=where(), sees=who.may_connection("GET", ""),
+        counts=_counts(found), sides=FROM, sees=who.may_connection("GET", ""),
         checkable=any(each.may_check for each in found),
     )  # fmt: skip
 
@@ -62,20 +73,22 @@ def connections(request: Request, who: Visiting) -> HTMLResponse:
 @router.post("", response_class=HTMLResponse)
 def check_all(request: Request, who: Visiting) -> Response:
     found = to_check(who)
-    events = checks(who, found)
+    events = checks(who, found, sides=BOTH)
     titles = {each.conn_id: (doctor.title(each.conn_type), doctor.about(each)) for each in found}
     return stream(
         request, "connections_checked.html", who=who, places=request.app.state.places, title="Connections",
-        reports=(event.report for event in events if event.report), titles=titles, where=where(), number=len(found),
+        reports=(event.report for event in events if event.report), titles=titles, sides=FROM, number=len(found),
     )  # fmt: skip
 
 
 @router.get("/{connection}", response_class=HTMLResponse)
 def connection(request: Request, who: Visiting, the: The) -> HTMLResponse:
     past = history(the.conn_id)
-    last = past[0] if past else None
-    events = [doctor.Event(the.conn_id, step) for step in last.report.steps] if last and last.report else []
-    events += [doctor.Event(the.conn_id, report=last.report)] if last and last.report else []
+    last: dict[Side, Result] = {}
+    for each in past:
+        last.setdefault(each.side, each)
+    reports = [last[side].report for side in BOTH if side in last]
+    events = [event for report in reports if report for event in _events(report)]
     return render(
         request, "connection.html", **_about(request, who, the, past), events=events, last=last, flush=""
     )
@@ -84,9 +97,8 @@ def connection(request: Request, who: Visiting, the: The) -> HTMLResponse:
 @router.post("/{connection}", response_class=HTMLResponse, dependencies=[Checks])
 def check_one(request: Request, who: Visiting, the: The) -> Response:
     past = history(the.conn_id)
-    return stream(
-        request, "connection.html", **_about(request, who, the, past), events=checks(who, [the]), last=None
-    )
+    events = checks(who, [the], sides=BOTH)
+    return stream(request, "connection.html", **_about(request, who, the, past), events=events, last={})
 
 
 @router.get("/{connection}/open", response_class=HTMLResponse)
@@ -103,9 +115,15 @@ def list_connections(who: Visiting) -> dict[str, Any]:
 
 
 @api.post("/connections/check", response_class=StreamingResponse)
-def check_connections(who: Visiting, connection: Ids = [], timeout: TimeOut = doctor.TIMEOUT) -> Response:  # noqa: B006
+def check_connections(
+    who: Visiting,
+    connection: Ids = [],  # noqa: B006 - FastAPI copies it
+    timeout: TimeOut = doctor.TIMEOUT,
+    side: Froms = "server",
+) -> Response:
     """Checks connections at the same time: a line of JSON for each step as it ends, and for each report."""
-    return _lines(checks(who, to_check(who, connection), timeout=timeout))
+    sides = BOTH if side == "both" else (side,)
+    return _lines(checks(who, to_check(who, connection), timeout=timeout, sides=sides))
 
 
 @api.get("/connections/{connection}")
@@ -120,10 +138,10 @@ def describe_connection(the: The, who: Visiting) -> dict[str, Any]:
 
 @api.post("/connections/{connection}/check", dependencies=[Checks])
 def check_connection(
-    request: Request, who: Visiting, the: The, timeout: TimeOut = doctor.TIMEOUT
+    request: Request, who: Visiting, the: The, timeout: TimeOut = doctor.TIMEOUT, side: From = "server"
 ) -> Response:
     """Checks a connection step by step. Answers with the report, or with lines of JSON where `Accept` says so."""
-    events = checks(who, [the], timeout=timeout)
+    events = checks(who, [the], timeout=timeout, sides=(side,))
     if _LINES in request.headers.get("accept", ""):
         return _lines(events)
     report = next(event.report for event in list(events) if event.report)
@@ -144,9 +162,16 @@ def _lines(events: Iterator[doctor.Event]) -> Response:
         for event in events:
             what = {"step": asdict(event.step)} if event.step else {}
             what |= {"report": event.report.document()} if event.report else {}
-            yield json.dumps({"connection_id": event.conn_id, **what}) + "\n"
+            yield json.dumps({"connection_id": event.conn_id, "side": event.side, **what}) + "\n"
 
     return StreamingResponse(lines(), media_type=_LINES, headers=NOT_COMPRESSED)
+
+
+def _events(report: Report) -> Iterator[doctor.Event]:
+    """A kept report as it came in."""
+    for step in report.steps:
+        yield doctor.Event(report.conn_id, step, side=report.side)
+    yield doctor.Event(report.conn_id, report=report, side=report.side)
 
 
 def _about(request: Request, who: Visiting, the: Connection, past: list[Result]) -> dict[str, Any]:
@@ -154,7 +179,7 @@ def _about(request: Request, who: Visiting, the: Connection, past: list[Result])
     return {
         "who": who, "places": request.app.state.places, "title": the.conn_id, "the": the, "past": past, "plan": plan,
         "kind": doctor.title(the.conn_type), "leads_to": doctor.about(the), "uses": uses_of(who, the.conn_id),
-        "may_check": who.may_connection("PUT", the.conn_id), "where": where(),
+        "may_check": who.may_connection("PUT", the.conn_id), "sides": FROM,
         "opens": the.conn_type in ("iceberg", "iceberg_rest"), "timeout": doctor.TIMEOUT,
     }  # fmt: skip
 
@@ -193,11 +218,12 @@ def _document(each: Known) -> dict[str, Any]:
         "connection_id": each.conn_id, "conn_type": each.conn_type, "leads_to": each.about, "origin": each.origin,
         "jobs": each.jobs, "workspaces": sorted({use.workspace for use in each.uses}), "may_check": each.may_check,
         "state": each.state[0] or "unknown", "last": _result(each.last) if each.last else None,
+        "sides": {side: _result(one) for side, one in each.sides.items()},
     }  # fmt: skip
 
 
 def _result(one: Result) -> dict[str, Any]:
     return {
         "state": one.state, "word": one.word, "step": one.step, "seconds": one.seconds, "at": one.at, "by": one.by,
-        "where": one.where, "report": one.report.document() if one.report else None,
+        "where": one.where, "side": one.side, "report": one.report.document() if one.report else None,
     }  # fmt: skip

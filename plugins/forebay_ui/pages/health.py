@@ -97,7 +97,10 @@ def _runs(who: Visiting) -> tuple[list[WorkspaceRuns], str]:
         return [], str(error)
     by: dict[str, list[dict[str, Any]]] = {}
     for run in page["dag_runs"]:
-        by.setdefault(str(run["dag_id"]).partition(".")[0], []).append(run)
+        workspace, dot, _ = str(run["dag_id"]).partition(".")
+        # Without a dot it is no job, but what Airflow runs for Forebay itself.
+        if dot:
+            by.setdefault(workspace, []).append(run)
     found = [
         WorkspaceRuns(
             name,

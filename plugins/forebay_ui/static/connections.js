@@ -12,17 +12,34 @@
     badge.textContent = word;
     row.querySelector(".outcome").replaceChildren(badge);
   };
+  const order = ["bad", "warn", "ok"];
   const took = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
 
   const tell = (event, count) => {
     const row = rows.get(event.connection_id);
     if (!row) return;
-    if (event.step) say(row, "run", event.step.title);
-    if (!event.report) return;
-    say(row, event.report.state, event.report.word);
-    row.querySelector(".took").textContent = took(event.report.seconds);
-    row.querySelector(".checked").textContent = "just now";
-    count[event.report.state] += 1;
+    if (event.step && !row.dataset.server) say(row, "run", event.step.title);
+    const report = event.report;
+    // Without a place nothing was checked: no worker answered.
+    if (!report || !report.where) {
+      if (report) row.querySelector(".checked").textContent = "just now, not from a worker";
+      return;
+    }
+    // The first result is the API server's, the second from where tasks run. The worse one stays.
+    const before = row.dataset.server;
+    if (before) count[before] -= 1;
+    const worse = !before || order.indexOf(report.state) <= order.indexOf(before);
+    const differ = before && (before === "bad") !== (report.state === "bad");
+    if (worse) {
+      say(row, report.state, differ ? `from a worker: ${report.word}` : report.word);
+      row.querySelector(".took").textContent = took(report.seconds);
+    } else if (differ) {
+      const badge = row.querySelector(".outcome .state");
+      badge.textContent = `from the API server: ${badge.textContent}`;
+    }
+    row.querySelector(".checked").textContent = before ? "just now" : "just now; a worker…";
+    row.dataset.server = worse ? report.state : before;
+    count[row.dataset.server] += 1;
   };
 
   form.addEventListener("submit", async (submitted) => {
@@ -30,6 +47,7 @@
     const button = form.querySelector("button");
     const tally = document.getElementById("tally");
     const count = { ok: 0, warn: 0, bad: 0 };
+    rows.forEach((row) => delete row.dataset.server);
     button.disabled = true;
     button.textContent = "Checking…";
     try {
