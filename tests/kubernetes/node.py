@@ -93,14 +93,16 @@ def machine(folder: Path) -> Iterator[Machine]:
     """Starts an empty machine, and ends it with all that runs in it; so does the death of this process."""
     name = f"forebay-{os.getpid()}"
     here, there = _addresses()
-    holder = subprocess.Popen(
-        ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
-         "sh", "-euc", _INSIDE, "-", str(folder)],
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    log = folder / "log"
+    with log.open("wb") as said:
+        holder = subprocess.Popen(
+            ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
+             "sh", "-euc", _INSIDE, "-", str(folder)],
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+        )  # fmt: skip
     try:
         until(lambda: (folder / "ready").exists() or holder.poll() is not None, 20)
-        assert holder.poll() is None, "no namespaces could be made here; a node needs root with CAP_SYS_ADMIN"
+        assert holder.poll() is None, f"no machine of its own could be made here: {log.read_text()}"
         first = psutil.Process(holder.pid).children()[0].pid
         made = Machine(name, holder, first, str(here), str(there))
         outside = f"fb{os.getpid()}"
