@@ -16,6 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import DataError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,6 +67,7 @@ def application() -> FastAPI:
     app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(ForebayError, _failed)
+    app.add_exception_handler(DataError, _unfit)
     app.add_middleware(_Border)
     check(app)
     return app
@@ -137,6 +139,12 @@ async def _malformed(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     return await _answer(request, 503 if isinstance(error, LakeError) else 404, str(error))
+
+
+async def _unfit(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DataError)
+    # The database's own sentence and no more: the statement and its values are not for a page.
+    return await _answer(request, 422, f"A value is none that can be kept: {str(error.orig).strip()}.")
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -143,12 +143,15 @@ async def visitor(request: Request, user: Annotated[BaseUser, Depends(get_user)]
 Visiting = Annotated[Visitor, Depends(visitor)]
 
 
-def enter(who: Visiting) -> None:
+def enter(request: Request, who: Visiting) -> None:
     """Closes every route to those who may not read a single job."""
     if not who.reads_anything:
         raise HTTPException(
             403, "Your role in Airflow lets you read no job, and so no table. Ask an admin for it."
         )
+    # No name has such a character, and the database takes none.
+    if "\0" in request.url.path or "%00" in request.url.query:
+        raise HTTPException(404, "Nothing has a name with a NUL character in it.")
 
 
 async def same_origin(request: Request, who: Visiting) -> None:

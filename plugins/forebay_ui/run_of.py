@@ -35,7 +35,7 @@ _TEXT = r"^[^\x00-\x1f\x7f]+$"
 Job = Annotated[str, Path(max_length=250, pattern=_TEXT, description="<workspace>.<job>")]
 RunId = Annotated[
     str,
-    Path(max_length=300, pattern=_TEXT, description="The run's id, as `forebay runs` names it, or `latest`."),
+    Path(max_length=250, pattern=_TEXT, description="The run's id, as `forebay runs` names it, or `latest`."),
 ]
 
 

@@ -140,7 +140,7 @@ def test_a_roll_back_asks_for_the_name_and_shows_what_goes(
     )
     for name in ("", "lab.ledge", "LAB.LEDGER"):
         assert "type lab.ledger to confirm" in text(send(confirm=name), 422)
-    assert "Look at the plan again" in text(send(plan="0" * 32), 409)
+    assert "Look at it again" in text(send(plan="0" * 32), 409)
     assert send(snapshot="").status_code == 422
     assert send(snapshot="12345").status_code == 422
     with browser(lab, "viewer") as viewer:
