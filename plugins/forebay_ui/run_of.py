@@ -47,7 +47,7 @@ def answered(refused: int = 404) -> Iterator[None]:
     except (PublishConflict, BuiltOn) as error:
         raise HTTPException(409, lake().redact(str(error))) from error
     except ApiError as error:
-        status = error.status if error.status in (400, 401, 403, 404, 409) else 503
+        status = error.status if error.status in (400, 401, 403, 404, 409, 422) else 503
         raise HTTPException(status, str(error)) from error
     except UnknownRunName as error:
         raise HTTPException(404, str(error)) from error
