@@ -79,7 +79,12 @@
         else if (line.type === "rows") grid.add(line.rows);
         else if (line.type === "progress") told = { ...told, ...line };
         else if (line.type === "failed") throw new Refused(line.message);
-        else if (line.type === "end") { ended = true; done(line, asked, performance.now() - began); }
+        else if (line.type === "end") {
+          ended = true;
+          // The connection closes a moment later; until then the clock would write over what is said here.
+          clearInterval(tick);
+          done(line, asked, performance.now() - began);
+        }
       }
       if (!ended) throw new Refused("The connection broke off before the last row.");
     } catch (error) {
