@@ -14,6 +14,7 @@ from console_client import PREFIX, browser, session
 if TYPE_CHECKING:
     from conftest import Lab
 
+# The last file on this stack: what is sent starts whatever jobs there are.
 SECONDS = 60
 # What waits for engines or for other machines: each has tests of its own, and would take the time of all others.
 SLOW = r"/(connections/check|connections/\{connection\}/check|query)$"
