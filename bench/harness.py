@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+
 from forebay.stack import health, lifecycle
 from forebay.stack.airflow_api import AirflowApi
 from forebay.stack.layout import Stack
@@ -45,6 +47,19 @@ def running(root: Path, parts: tuple[str, ...] = (), without: tuple[str, ...] = 
         yield stack
     finally:
         lifecycle.down(stack)
+
+
+def console_of(stack: Stack) -> httpx.Client:
+    """The console, for somebody who is logged in."""
+    url = stack.url("airflow")
+    login = {"username": "admin", "password": stack.secrets["admin_password"]}
+    token = httpx.post(f"{url}/auth/token", json=login, trust_env=False, timeout=60).json()["access_token"]
+    return httpx.Client(
+        base_url=f"{url}/forebay",
+        headers={"authorization": f"Bearer {token}"},
+        timeout=120,
+        trust_env=False,
+    )
 
 
 def write(path: Path, text: str) -> None:

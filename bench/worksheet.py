@@ -15,10 +15,9 @@ from forebay import sqltext
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import TableDefinition
-from forebay.stack.airflow_api import AirflowApi
 from forebay.stack.connections import connections
 from forebay.stack.layout import Stack
-from harness import LOADER, Row, folder, median, running, say, write
+from harness import LOADER, Row, console_of, folder, median, running, say, write
 
 QUERIES, ROWS = 15, 1_000_000
 SELECT = "SELECT k, count(*) AS n, max(text) AS text FROM bench.source GROUP BY k ORDER BY k LIMIT 100"
@@ -34,23 +33,15 @@ def measure(rounds: int) -> list[Row]:
             "tasks:\n  - {key: one, type: sql, table: bench.nothing, sql: SELECT 1 AS n}\n",
         )
         (root / "plugins").symlink_to(PLUGINS)
-        with running(root) as stack, AirflowApi.of_stack(stack) as api:
+        with running(root) as stack:
             config = _catalog(stack)
             with DuckDBEngine(config) as engine:
                 engine.write(
                     f"SELECT range AS n, range % 1000 AS k, 'text of row ' || range AS text FROM range({ROWS})",
                     TableDefinition("bench.source"),
                 )
-            with _client(stack, api) as client:
+            with console_of(stack) as client:
                 return [_added(client, config), *_million(client, stack)]
-
-
-def _client(stack: Stack, api: AirflowApi) -> httpx.Client:
-    """Asks as a program does: with the token that Airflow gave its admin."""
-    headers = {"authorization": api._client.headers["authorization"]}
-    return httpx.Client(
-        base_url=f"{stack.url('airflow')}/forebay/api/v1", headers=headers, timeout=120, trust_env=False
-    )
 
 
 def _catalog(stack: Stack) -> CatalogConfig:
@@ -62,7 +53,7 @@ def _catalog(stack: Stack) -> CatalogConfig:
 
 
 def _ask(client: httpx.Client, sql: str) -> dict[str, Any]:
-    answer = client.post("/query", json={"workspace": "bench", "sql": sql})
+    answer = client.post("/api/v1/query", json={"workspace": "bench", "sql": sql})
     answer.raise_for_status()
     end: dict[str, Any] = json.loads(answer.text.splitlines()[-1])
     assert end["type"] == "end", end
@@ -120,7 +111,7 @@ def _million(client: httpx.Client, stack: Stack) -> list[Row]:
     first = None
     began = time.perf_counter()
     with client.stream(
-        "POST", "/query", json={"workspace": "bench", "sql": "SELECT n, k, text FROM bench.source"}
+        "POST", "/api/v1/query", json={"workspace": "bench", "sql": "SELECT n, k, text FROM bench.source"}
     ) as answer:
         for line in answer.iter_lines():
             size += len(line)

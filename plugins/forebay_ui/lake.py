@@ -74,7 +74,7 @@ def at_work() -> list[Run]:
 
 def whole(rest: Rest) -> Whole:
     """All tables as they are now, and the runs that are at work: what a roll back looks at."""
-    names = [name for namespace in rest.namespaces() for name in rest.names(namespace)]
+    names = rest.all_names()
     return Whole(every(rest, names), at_work())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 INTEGRATION = Path(__file__).parents[1] / "integration"
 sys.path.insert(0, str(INTEGRATION))
@@ -30,7 +30,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 PATIENCE = 20_000
 """In milliseconds: Airflow's UI takes seconds to draw on a small machine."""
-expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,15 @@ def test_from_airflows_bar_to_rows(page: Page) -> None:
     expect(lake.get_by_role("cell", name="two")).to_be_visible()
 
 
+def test_from_a_table_to_its_rows(page: Page) -> None:
+    page.goto("/forebay/catalog/lab/console_rows")
+    page.get_by_role("link", name="Query", exact=True).click()
+    expect(page.locator(".code")).to_contain_text("lab.console_rows")
+    editor(page).focus()
+    page.keyboard.press("Control+Enter")
+    done(page, "3 rows")
+
+
 def test_the_editor_completes_tables_columns_and_functions(page: Page) -> None:
     with page.expect_response("**/query/tables"):
         page.goto("/forebay/sql?workspace=lab")

@@ -23,13 +23,17 @@ def test_it_reads_again_what_came_went_and_was_told_of(lake: Lake, rest: Rest) -
     write(lake, rest, "new", "c", "(1)")
     rest.drop(lake.name("b"))
     # It is not told of `a`: that one stays as it was known, while what came and went is seen from the names.
-    after = renewed(rest, before, (), time.time())
+    after = renewed(rest, before, (), rest.all_names(), time.time())
     assert after.entries[lake.name("a")].rows == 1
     assert lake.name("c") in after.entries
     assert lake.name("b") not in after.entries
     assert after.graph.down(lake.name("a")) == []
     assert before.graph.down(lake.name("a")), "the view that somebody holds does not change"
-    told = renewed(rest, after, [lake.name("a"), "no.such"], time.time())
+    # Nothing is listed this time: what it is told of is read all the same, and what is not there is not there.
+    write(lake, rest, "newer", "d", "(1)")
+    told = renewed(rest, after, [lake.name("a"), lake.name("d"), "no.such"], None, time.time())
+    assert lake.name("d") in told.entries
+    assert "no.such" not in told.entries
     assert told.entries[lake.name("a")].rows == 2
     hits, _ = told.search(f"{lake.namespace}.c", lambda namespace: True)
     assert [hit.entry.table for hit in hits] == [lake.name("c")]

@@ -1,6 +1,7 @@
-"""A second API server whose workspaces are Airflow's teams, on a copy of the stack's database.
+"""A second API server on a copy of the stack's database, for workspaces that are not everybody's.
 
-Airflow's simple auth manager tells workspaces apart only by teams, which the stack of one person does not use.
+Airflow's simple auth manager tells workspaces apart only by teams, which the stack of one person does not use; its FAB
+auth manager by permissions on each job.
 """
 
 from __future__ import annotations
@@ -26,6 +27,24 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 DATABASE = "teams"
+OWN, OTHER = "lab", "other"
+"""The workspace of the tests' visitors, and one that is somebody else's."""
+
+
+def two_workspaces(lab: Lab) -> None:
+    """Has a run of each on the stack: of lab.console, and of other.rows."""
+    first = lab.forebay("run", f"{OWN}.console")
+    assert first.returncode == 0, first.stdout + first.stderr
+    folder = lab.root / "dags" / OTHER
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "jobs.py").write_text((lab.root / "dags" / OWN / "jobs.py").read_text())
+        (folder / "workspace.yaml").write_text("owner: others\n")
+        (folder / "rows.yaml").write_text(
+            f"tasks:\n  - {{key: rows, type: sql, sql: SELECT 1 AS n, table: {OTHER}.rows, mode: overwrite}}\n"
+        )
+    run, tasks = lab.run(f"{OTHER}.rows")
+    assert run["state"] == "success", tasks
 
 
 @contextlib.contextmanager

@@ -154,6 +154,18 @@ def test_a_run_that_waits_for_approval(lab: Lab) -> None:
     # The table went with it: what the tasks said tells that there was something.
     assert states(lab, "asks") == ["discarded"]
 
+    # So does what is swept out by its age; each run is in the audit log then as well.
+    old = lab.start("story.asks")
+    eventually(30, lambda: states(lab, "asks")[0] == "open", "the run waits for approval")
+    assert lab.json("discard", "--older-than", "1s", "story.asks", "--yes") == []
+    lab.api.request("PATCH", f"/api/v2/dags/story.asks/dagRuns/{old}", json={"state": "failed"})
+    dropped = lab.json("discard", "--older-than", "1s", "story.asks", "--yes")
+    assert [each["run_id"] for each in dropped] == [old]
+    rows = lab.api.get("/eventLogs", dag_id="story.asks", run_id=old, event="forebay.discard_run")[
+        "event_logs"
+    ]
+    assert [json.loads(each["extra"])["tables"] for each in rows] == [[each["table"]] for each in dropped]
+
 
 def test_rerun_as_of(lab: Lab, story: dict[str, str]) -> None:
     """There are three people today; the first run that counted them saw two."""

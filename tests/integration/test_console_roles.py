@@ -11,12 +11,11 @@ import pytest
 
 from conftest import eventually
 from console_client import ROLES, routes
-from teams import server, session
+from teams import OTHER, OWN, server, session, two_workspaces
 
 if TYPE_CHECKING:
     from conftest import Lab
 
-OWN, OTHER = "lab", "other"
 # What a role may do in its own workspace; in another one it may do nothing but what is everybody's.
 #            viewer user   op     admin
 RIGHTS = {
@@ -33,18 +32,7 @@ EVERYWHERE = ("anyone", "connection", "query")
 
 @pytest.fixture(scope="module")
 def address(lab: Lab) -> Iterator[str]:
-    first = lab.forebay("run", "lab.console")
-    assert first.returncode == 0, first.stdout + first.stderr
-    folder = lab.root / "dags" / OTHER
-    if not folder.exists():
-        folder.mkdir()
-        (folder / "jobs.py").write_text((lab.root / "dags/lab/jobs.py").read_text())
-        (folder / "workspace.yaml").write_text("owner: others\n")
-        (folder / "rows.yaml").write_text(
-            "tasks:\n  - {key: rows, type: sql, sql: SELECT 1 AS n, table: other.rows, mode: overwrite}\n"
-        )
-    run, tasks = lab.run("other.rows")
-    assert run["state"] == "success", tasks
+    two_workspaces(lab)
     with server(lab, (OWN, OTHER)) as url:
         yield url
 

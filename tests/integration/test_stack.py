@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ import psutil
 import pytest
 
 from conftest import command, eventually
-from forebay.stack import lifecycle, supervisor
+from forebay.stack import layout, lifecycle, supervisor
 from forebay.stack.layout import PORTS, Stack
 from forebay.stack.services import SERVICES
 
@@ -138,6 +140,35 @@ def test_a_taken_port_is_named_with_its_holder_and_a_way_out(empty: Stack) -> No
     assert not supervisor.members(empty)
 
 
+def test_a_service_that_ends_again_and_again_is_told_with_its_log(
+    empty: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        # Somebody takes it after the stack has looked.
+        monkeypatch.setattr(layout, "port_is_free", lambda _: True)
+        ports = {**_free(*PORTS), "lens": port}
+        with pytest.raises(lifecycle.StackError, match=r"lens did not start[^$]*address already in use"):
+            lifecycle.up(empty, lambda _: None, ports=ports)
+
+
+def test_stacks_start_one_after_another(empty: Stack) -> None:
+    said: list[str] = []
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        ports = {**_free(*PORTS), "airflow": holder.getsockname()[1]}
+        with ThreadPoolExecutor() as pool:
+            with lifecycle._turn(said.append):
+                second = pool.submit(lifecycle.up, empty, said.append, ports=ports)
+                eventually(60, lambda: any("another stack is starting" in line for line in said), "it waits")
+                # The first one opens its ports only now, and the second has not chosen its own before.
+                holder.listen()
+            with pytest.raises(lifecycle.StackError, match=r"\(airflow\) is in use by"):
+                second.result()
+
+
 def test_start_crash_half_way_and_stop(empty: Stack) -> None:
     started = command(empty.root, "up", *_elsewhere(*PORTS))
     assert started.returncode == 0, started.stderr
@@ -181,13 +212,16 @@ def test_a_full_disk_is_a_sentence(empty: Stack, monkeypatch: pytest.MonkeyPatch
         lifecycle.up(empty, lambda _: None)
 
 
-def _elsewhere(*names: str) -> list[str]:
-    options = []
-    for name in names:
-        with socket.socket() as probe:
+def _free(*names: str) -> dict[str, int]:
+    with contextlib.ExitStack() as held:
+        probes = {name: held.enter_context(socket.socket()) for name in names}
+        for probe in probes.values():
             probe.bind(("127.0.0.1", 0))
-            options += ["--port", f"{name}={probe.getsockname()[1]}"]
-    return options
+        return {name: probe.getsockname()[1] for name, probe in probes.items()}
+
+
+def _elsewhere(*names: str) -> list[str]:
+    return [word for name, port in _free(*names).items() for word in ("--port", f"{name}={port}")]
 
 
 class _held:

@@ -93,7 +93,7 @@ def test_said_can_fail() -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A clone of its own with a running stack, because the tour begins with an empty lake."""
     root = tmp_path_factory.mktemp("tour")
-    for folder in ("dags/flights", "sql/flights", "spark_jobs/flights", "include/flights"):
+    for folder in ("dags/flights", "sql/flights", "spark_jobs/flights", "include/flights", "plugins"):
         shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / ".gitignore", root)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]

@@ -94,7 +94,11 @@ def _sweep(api: AirflowApi, rest: Rest, job: str | None, older: str, yes: bool, 
         f"Drop the branches in {len(tables)} tables of ended runs whose last rows are older than {older}?",
         yes,
     )
-    dropped = sweep(rest, tables, age, datetime.now(UTC), at_work)
+
+    def first(run: Run, table: str) -> None:
+        note(api, run, "discard", [table])
+
+    dropped = sweep(rest, tables, age, datetime.now(UTC), at_work, first)
     if output == "json":
         print_json([{"table": table, "run_id": name} for table, name in dropped])
         return

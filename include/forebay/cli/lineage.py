@@ -38,7 +38,7 @@ def command(table: str, depth: int, output: str) -> None:
     graph = Graph()
     with Rest(lake()) as rest:
         existing(rest, table)
-        names = [name for namespace in rest.namespaces() for name in rest.names(namespace)]
+        names = rest.all_names()
         for name, metadata in every(rest, names, counted("tables looked at")):
             graph.add(name, metadata)
     if output == "json":

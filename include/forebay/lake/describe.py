@@ -120,6 +120,9 @@ def size_of(snapshot: Mapping[str, Any] | None) -> Size:
 
 def type_text(kind: Any) -> str:
     """An Iceberg type as a person writes it."""
+    # Most are, and asking for a Mapping takes longer than all else.
+    if isinstance(kind, str):
+        return kind
     if not isinstance(kind, Mapping):
         return str(kind)
     match kind.get("type"):
@@ -173,7 +176,7 @@ def _walk(fields: list[Json], before: str = "") -> Iterator[tuple[Json, str]]:
         path = f"{before}{field['name']}"
         yield field, path
         kind = field.get("type")
-        if isinstance(kind, Mapping) and kind.get("type") == "struct":
+        if not isinstance(kind, str) and isinstance(kind, Mapping) and kind.get("type") == "struct":
             yield from _walk(list(kind.get("fields") or ()), f"{path}.")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
 from forebay.lake.reversal import published_record
 
-_AT_ONCE = 16
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +205,17 @@ def every(
     rest: Rest, names: Sequence[str], tell: Callable[[int, int], None] = lambda done, of: None
 ) -> Iterator[tuple[str, Json]]:
     """The documents of many tables, some at a time; `tell` hears how far it is."""
-    for start in range(0, len(names), _AT_ONCE):
-        tell(start, len(names))
-        yield from rest.tables(names[start : start + _AT_ONCE]).items()
+    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+    # The next ones are on their way while somebody looks at these.
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(rest.tables, parts[0]) if parts else None
+        for number, _ in enumerate(parts):
+            tell(number * _AT_ONCE, len(names))
+            assert coming is not None
+            found = coming.result()
+            if number + 1 < len(parts):
+                coming = ahead.submit(rest.tables, parts[number + 1])
+            yield from found.items()
 
 
 def sweep(
@@ -215,18 +224,20 @@ def sweep(
     keep: timedelta,
     now: datetime,
     runs: Callable[[Run], bool] = lambda run: False,
+    first: Callable[[Run, str], None] = lambda run, table: None,
 ) -> list[tuple[str, str]]:
     """Drops branches whose newest snapshot is older than `keep`; (table, run) of each.
 
-    `runs` says of a run whether it is still at work: its branches stay. A branch without a snapshot of its own
-    says neither its age nor its run, so it counts from the table's last change.
+    `runs` says of a run whether it is still at work: its branches stay. `first` is called before the branch of a run in
+    a table goes. A branch without a snapshot of its own says neither its age nor its run, so it counts from the table's
+    last change.
     """
     dropped = []
     for table in tables:
         for _ in range(ATTEMPTS):
             metadata = rest.table(table)
             try:
-                dropped += _sweep(rest, table, metadata or {}, (now - keep).timestamp(), runs)
+                dropped += _sweep(rest, table, metadata or {}, (now - keep).timestamp(), runs, first)
                 break
             except (CommitConflict, CommitUnknown):
                 continue
@@ -234,7 +245,12 @@ def sweep(
 
 
 def _sweep(
-    rest: Rest, table: str, metadata: Json, until: float, runs: Callable[[Run], bool]
+    rest: Rest,
+    table: str,
+    metadata: Json,
+    until: float,
+    runs: Callable[[Run], bool],
+    first: Callable[[Run, str], None],
 ) -> list[tuple[str, str]]:
     known = snapshots(metadata)
     for branch in Branch.all(metadata):
@@ -244,9 +260,11 @@ def _sweep(
         by = made.by if made else None
         if newest > until or (by is not None and runs(by)):
             continue
+        if by is not None:
+            first(by, table)
         drop_branch(rest, table, metadata, branch)
         again = rest.table(table)
-        return [(table, by.run if by else branch.name), *_sweep(rest, table, again or {}, until, runs)]
+        return [(table, by.run if by else branch.name), *_sweep(rest, table, again or {}, until, runs, first)]
     return []
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _FRESH = 2.0
 _SHARE = 20.0
-"""Of the time, at most one part in so many is spent reading everything."""
+"""Of the time, at most one part in so many is spent reading everything, and one listing the tables."""
 _OVERLAP = 10.0
 """Seconds that a word of a publish may come late."""
 _IDLE = 300.0
@@ -88,11 +88,26 @@ class View:
         return find(self.entries, self.texts.items(), words, allowed, limit)
 
 
+@dataclass
+class _Turn:
+    """Something that takes its time, and is done again when it has not taken too much of it."""
+
+    ended: float = 0.0
+    took: float = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() - self.ended > max(_FRESH, self.took * _SHARE)
+
+    def done(self, began: float) -> None:
+        self.ended = time.monotonic()
+        self.took = self.ended - began
+
+
 class Index:
     """Keeps what is known of the lake fresh while somebody looks at it; whoever looks gets it at once.
 
-    Reading everything takes seconds in a big lake. In between, only what may have changed is read: tables that came
-    or went, and those that somebody tells of: `published` says which were published since a moment.
+    Reading everything takes seconds in a big lake, and listing its tables one. In between, only what somebody tells of
+    is read: `published` says which tables were published since a moment.
     """
 
     def __init__(
@@ -110,8 +125,7 @@ class Index:
         self._told: set[str] = set()
         self._seen = 0.0
         """When the last reading began, in seconds since 1970."""
-        self._whole_ended = 0.0
-        self._whole_took = 0.0
+        self._whole, self._listed = _Turn(), _Turn()
 
     def view(self, wait: float = 3.0) -> View:
         """What is known; the first time, or after a long time, waits for it so many seconds."""
@@ -152,18 +166,21 @@ class Index:
                 self._turn.wait_for(lambda: bool(self._told), max(_FRESH, took if took < 1 else _FRESH))
 
     def _read(self, *, whole: bool) -> None:
-        aged = time.monotonic() - self._whole_ended > max(_FRESH, self._whole_took * _SHARE)
         began, at = time.monotonic(), time.time()
         with self._turn:
             told, self._told = self._told, set()
         try:
             with Rest(self._config(), timeout=10) as rest:
-                if self._view.at is None or (whole and aged):
+                if self._view.at is None or (whole and self._whole.due()):
                     self._view = read(rest, at)
-                    self._whole_ended, self._whole_took = time.monotonic(), time.monotonic() - began
+                    self._whole.done(began)
                 else:
+                    names = None
+                    if self._listed.due():
+                        names = rest.all_names()
+                        self._listed.done(began)
                     told |= set(self._published(self._seen - _OVERLAP))
-                    self._view = renewed(rest, self._view, told, at)
+                    self._view = renewed(rest, self._view, told, names, at)
                 self._seen = at
         except Exception as error:
             with self._turn:
@@ -177,22 +194,21 @@ class Index:
 
 def read(rest: Rest, at: float) -> View:
     """The whole lake, from the catalog."""
-    namespaces = rest.namespaces()
-    names = [table for namespace in namespaces for table in rest.names(namespace)]
     entries: dict[str, Entry] = {}
     graph = Graph()
-    for table, metadata in every(rest, names):
+    for table, metadata in every(rest, rest.all_names()):
         entries[table] = Entry.of(table, metadata)
         graph.add(table, metadata)
-    return View.of(entries, namespaces, graph, at)
+    return View.of(entries, rest.namespaces(), graph, at)
 
 
-def renewed(rest: Rest, before: View, told: Iterable[str], at: float) -> View:
-    """The view with the tables that came and went, and those told of read again."""
-    namespaces = tuple(rest.namespaces())
-    names = {table for namespace in namespaces for table in rest.names(namespace)}
-    gone = before.entries.keys() - names
-    again = (names - before.entries.keys()) | (set(told) & names)
+def renewed(rest: Rest, before: View, told: Iterable[str], listed: Iterable[str] | None, at: float) -> View:
+    """The view with the tables told of read again, and with those that came and went where `listed` has all there are."""
+    known = before.entries.keys()
+    names = known | set(told) if listed is None else set(listed)
+    gone = known - names
+    again = (names - known) | (set(told) & names)
+    namespaces = before.namespaces if listed is None and not again else tuple(rest.namespaces())
     if not gone and not again:
         return replace(before, namespaces=namespaces, at=at, error="")
     documents = dict(every(rest, sorted(again)))

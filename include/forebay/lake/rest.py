@@ -21,6 +21,8 @@ from forebay.lake.branch import Json
 from forebay.lake.connection import CatalogConfig, LakeError
 
 _MANY = 8
+_BULK = 64
+"""From so many documents on, what a client adds to each counts."""
 
 
 class CommitConflict(LakeError):
@@ -92,10 +94,22 @@ class Rest:
 
     def tables(self, names: Sequence[str]) -> dict[str, Json]:
         """The documents of those that exist, read at the same time."""
-        self._connect()
-        with ThreadPoolExecutor(min(_MANY, len(names) or 1)) as pool:
-            found = zip(names, pool.map(self.table, names), strict=True)
-            return {name: metadata for name, metadata in found if metadata is not None}
+        prefix = self._connect()
+        if len(names) < _BULK:
+            with ThreadPoolExecutor(min(_MANY, len(names) or 1)) as pool:
+                found = dict(zip(names, pool.map(self.table, names), strict=True))
+        else:
+            from forebay.lake.bulk import documents
+
+            addresses = [f"{self.config.uri}/v1/{prefix}{self._path(name)}" for name in names]
+            with self._reached():
+                read = documents(addresses, self._client)
+            # What was not given is asked for alone, which tells why.
+            found = {
+                name: self.table(name) if document is None else document["metadata"]
+                for name, document in zip(names, read, strict=True)
+            }
+        return {name: metadata for name, metadata in found.items() if metadata is not None}
 
     def names(self, namespace: str) -> list[str]:
         """Tables of a namespace, as namespace.table; none where the namespace is missing."""
@@ -121,6 +135,12 @@ class Rest:
             names += [".".join(each) for each in document["namespaces"]]
             token = document.get("next-page-token") or None
         return sorted(names)
+
+    def all_names(self) -> list[str]:
+        """Every table of every namespace of the first level."""
+        namespaces = self.namespaces()
+        with ThreadPoolExecutor(_MANY) as pool:
+            return [name for found in pool.map(self.names, namespaces) for name in found]
 
     def drop(self, name: str) -> None:
         """Takes a table out of the catalog; its files stay for maintenance to find."""

@@ -142,7 +142,7 @@ def lake_reader(
     """Looks at all tables anew each time, and at the runs that are at work."""
 
     def read() -> Lake:
-        names = [name for namespace in rest.namespaces() for name in rest.names(namespace)]
+        names = rest.all_names()
         return Lake(every(rest, names, tell), _at_work(api))
 
     return read

@@ -73,12 +73,20 @@ def unhealthy(stack: Stack, among: Sequence[str] | None = None) -> dict[str, str
         process = states.get(name)
         if process is None or process.state != "RUNNING":
             reasons[name] = (process.detail or process.state.lower()) if process else "not running"
+    for service in services(stack):
+        # Another program may answer on its port: nothing is believed of it, and no password is sent to it.
+        port = stack.ports[service.port] if service.port else 0
+        name = service.name
+        if port and name in asked and name not in reasons and not _listens(states[name], port):
+            reasons[name] = f"does not listen on port {port} yet"
     with httpx.Client(timeout=5, trust_env=False) as client:
         for name, ask in _ASKED.items():
             if name in asked and name not in reasons and (reason := ask(client, stack)):
                 reasons[name] = reason
         airflow = [name for name in AIRFLOW if name in asked and name not in reasons]
-        if airflow:
+        if airflow and not _listens(states.get("api-server"), stack.ports["airflow"]):
+            reasons.update(dict.fromkeys(airflow, "the API server does not listen yet"))
+        elif airflow:
             reasons.update(_airflow(client, stack, airflow, states))
     return reasons
 
@@ -142,9 +150,6 @@ _ASKED = {"store": _store, "postgres": _postgres, "lens": _lens, "trino": _trino
 def _airflow(
     client: httpx.Client, stack: Stack, names: Sequence[str], states: dict[str, supervisor.Process]
 ) -> dict[str, str]:
-    if not _listens(states.get("api-server"), stack.ports["airflow"]):
-        # Another program may answer on the port: nothing is believed of it, and no password is sent to it.
-        return dict.fromkeys(names, f"the API server does not listen on port {stack.ports['airflow']} yet")
     try:
         answer = client.get(f"{stack.url('airflow')}/api/v2/monitor/health").raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
@@ -185,13 +190,6 @@ def tree_memory(pid: int) -> int:
             with contextlib.suppress(psutil.Error):
                 total += member.memory_full_info().pss
     return total
-
-
-def log_size(stack: Stack, name: str) -> int:
-    """How much a service has told its log."""
-    with contextlib.suppress(OSError):
-        return (stack.logs / f"{name}.log").stat().st_size
-    return 0
 
 
 def log_tail(stack: Stack, name: str, lines: int) -> str:

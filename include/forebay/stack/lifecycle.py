@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,9 @@ Progress = Callable[[str], None]
 _FREE_DISK = 1 << 30
 _TELL = 15.0
 """Seconds after which a start says what it still waits for."""
+_STARTS = 3
+"""So often a service may be started before it is well: what ends each time, as on a port that another has, is told."""
+_TURN = "\0forebay-start"
 
 
 def up(
@@ -49,9 +54,11 @@ def up(
 
     `parts` are started too, from now on at each start, until they are named in `without`. Returns when every service is healthy. Raises StackError with what is wrong and what to do.
     """
-    with _only_one(stack):
+    with _only_one(stack), contextlib.ExitStack() as turn:
         _check_disk(stack)
         if supervisor.running(stack):
+            if parts:
+                turn.enter_context(_turn(progress))
             moved = {name: port for name, port in (ports or {}).items() if stack.ports.get(name) != port}
             if moved:
                 raise StackError("the stack is running; run `forebay down` before moving a port.")
@@ -75,6 +82,7 @@ def up(
             stack.create()
             stack.choose_parts(parts, without)
             _fetch_parts(stack, progress)
+            turn.enter_context(_turn(progress))
             stack.choose_ports(ports or {}, free=free_ports)
             own_environment = environment(stack, os.environ)
             _initialise_database(stack, progress)
@@ -87,7 +95,7 @@ def up(
             progress("starting Airflow")
             for name in AIRFLOW:
                 supervisor.start_process(stack, name)
-        _wait(stack, names(stack), 180, progress)
+        _wait(stack, names(stack), 300, progress)
         _make_connections(stack, progress)
         return True
 
@@ -188,6 +196,26 @@ def _only_one(stack: Stack) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _turn(progress: Progress) -> Iterator[None]:
+    """Stacks of one machine start one after another: each finds the ports of those before it open, and takes none twice."""
+    # A name of Linux's own for a socket: it leaves no file and ends with its process.
+    with socket.socket(socket.AF_UNIX) as mark:
+        told = False
+        while True:
+            try:
+                mark.bind(_TURN)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            if not told:
+                progress("another stack is starting on this machine; waiting for it")
+            told = True
+            time.sleep(0.2)
+        yield
+
+
 def _check_disk(stack: Stack) -> None:
     free = shutil.disk_usage(stack.state).free
     if free < _FREE_DISK:
@@ -247,26 +275,25 @@ def _migrate(stack: Stack, progress: Progress) -> None:
 
 
 def _wait(stack: Stack, names: tuple[str, ...], seconds: float, progress: Progress) -> None:
-    """Waits until services are healthy. One that gives up is an error with its log's tail.
-
-    So is one that has told its log nothing for so many seconds, or is not there after three times as many: on a busy
-    machine Java alone takes minutes to start.
-    """
-    began = heard = told = time.monotonic()
-    said: dict[str, int] = {}
+    """Waits until services are healthy. One that gives up, or ends again and again, is an error with its log's tail."""
+    began = told = time.monotonic()
+    pids: dict[str, set[int]] = {name: set() for name in names}
     while True:
         waiting = health.unhealthy(stack, names)
         if not waiting:
             return
         states = supervisor.processes(stack)
-        failed = [name for name in waiting if name in states and states[name].state == "FATAL"]
-        now, sizes = time.monotonic(), {name: health.log_size(stack, name) for name in waiting}
-        if sizes != said:
-            heard, said = now, sizes
+        for name in states.keys() & waiting.keys():
+            pids[name] |= {states[name].pid} - {0}
+        failed = [
+            name for name in waiting
+            if len(pids[name]) > _STARTS or (name in states and states[name].state == "FATAL")
+        ]  # fmt: skip
+        now = time.monotonic()
         if now - told > _TELL:
             told = now
             progress(f"waiting for {', '.join(waiting)}, {now - began:.0f} s")
-        if failed or now > min(heard + seconds, began + 3 * seconds):
+        if failed or now - began > seconds:
             name = next(iter(failed or waiting))
             tail = health.log_tail(stack, name, 15)
             raise StackError(
