@@ -88,6 +88,8 @@ def with_node() -> dict[str, str]:
 
 def npm(*arguments: str, environment: dict[str, str]) -> str:
     command = shutil.which("npm", path=environment["PATH"]) or "npm"
+    # What npm has to say of its own next version is nobody's business here.
+    environment = {**environment, "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
     done = subprocess.run(
         [command, *arguments], cwd=WORKSHOP, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
