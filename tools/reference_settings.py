@@ -77,6 +77,25 @@ FILES = {
     "lock": "held while one command starts or stops the stack",
 }
 
+KUBERNETES = {
+    "image": "the Spark image; has to be there",
+    "catalog": "the connection of the catalog; the workspace's where there is none",
+    "namespace": "where applications are made; `forebay-<workspace>` as default",
+    "driver_memory": "Java's memory of a driver, `1g` as default; `driver_cores` its cores, 1",
+    "executors": "`instances`, or `min` and `max` for as many as there is work for; `cores`, `memory` of each",
+    "secret": "the namespace's Secret with the lake's keys, `forebay-lake`",
+    "service_account": "of drivers, `spark`",
+    "image_pull_policy": "`IfNotPresent` as default; `image_pull_secrets` are names of Secrets",
+    "priority_class": "of all pods",
+    "conf": "Spark's own settings",
+    "start_seconds": "how long a driver may take to start, 600",
+    "keep_seconds": "how long an application that has ended is kept, 3600; its pods and their logs stay as long",
+    "logs": "where executors' logs and Kubernetes' events are kept, such as `s3://logs/spark`: below it "
+    "`<workspace>/<job>/<run>/<task>/<try>/`, written with the catalog connection's keys. Without it the last lines of them "
+    "are in the task's log",
+}
+"""Keys of a connection of type `kubernetes`."""
+
 
 def page(root: Path) -> str:
     """The page as Markdown; raises ValueError when the code reads a variable that is not described."""
@@ -107,6 +126,9 @@ def page(root: Path) -> str:
         "certificate authorities, `http_scheme` is `https` where there is a password. Queries of the SQL page log in as\n"
         "`worksheet_user` with `worksheet_password` and see Trino's catalog `worksheet_catalog`: a user whom Trino's access\n"
         "control lets read that catalog and no more. Without that catalog one that lets nobody write is made for them.\n",
+        "`lake_spark` of type `kubernetes` runs Spark programs on a cluster, by the Spark operator. How the cluster is reached\n"
+        "is said as Airflow's provider for Kubernetes has it (`in_cluster`, `kube_config`, …); besides, its `extra` has:\n",
+        *_rows("key | what it does", [f"`{name}` | {words}" for name, words in KUBERNETES.items()]),
         *_rows(
             "connection | type | what it is | host | extra",
             [

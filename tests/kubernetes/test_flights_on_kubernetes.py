@@ -19,6 +19,7 @@ from test_spark import KIND
 from test_spark_task import airflow
 
 from conftest import ROOT
+from forebay.engines.files import S3Access
 from forebay.lake.connection import CatalogConfig
 from test_flights import (
     test_daily_delays_are_right_for_every_carrier_and_day,
@@ -95,6 +96,7 @@ def _connections(config: CatalogConfig, lens: str, kubeconfig: Path) -> dict[str
             "extra": {
                 "kube_config_path": str(kubeconfig), "image": images.SPARK, "image_pull_policy": "Never",
                 "catalog": "lake_catalog", "driver_memory": "640m", "executors": {"instances": 1, "memory": "640m"},
+                "logs": "s3://lake/spark-logs",
                 # Of two cores each pod gets what the other leaves.
                 "conf": {f"spark.kubernetes.{each}.request.cores": "250m" for each in ("driver", "executor")},
             },
@@ -113,3 +115,11 @@ def test_its_spark_task_ran_as_driver_and_executor(published: Run) -> None:
     assert re.search(r"silver_flights: 336,776 rows", published.text)
     assert published.application["metadata"]["annotations"]["forebay/collected"] == "true"
     assert SECRET not in json.dumps(published.application)
+    # What its executor said is in the lake's store.
+    kept = re.search(
+        r"kept: (s3://lake/spark-logs/flights/daily_delays/\S+/clean/1/) \(1 executor, ", published.text
+    )
+    assert kept, published.text[-4000:]
+    store = S3Access(published.lake.s3_endpoint, KEY, SECRET).filesystem()
+    with store.open_input_stream(f"{kept[1].removeprefix('s3://')}events.log") as file:
+        assert f"{name}-driver Scheduled: " in file.read().decode()

@@ -144,7 +144,7 @@ def test_the_lens_starts_from_its_file_system(lens: dockerfile.Image) -> None:
         status, body = _get(f"http://127.0.0.1:{port}/health", process)
         assert (status, json.loads(body)["status"]) == (503, "catalog down")
         owner = subprocess.run(
-            ["ps", "-eo", "uid,args"], capture_output=True, text=True, check=True
+            ["ps", "-eww", "-o", "uid,args"], capture_output=True, text=True, check=True
         ).stdout  # fmt: skip
         assert re.search(rf"^ *10001 .*forebay\.lens.*{port}", owner, re.MULTILINE)
         # What a pod's end sends to its first process, through which it must reach the lens.

@@ -64,14 +64,14 @@ def engine(
 class Started:
     """A run of the engine in a thread, as a task is."""
 
-    def __init__(self, spark: SparkOnKubernetes, who: TaskTry = WHO) -> None:
+    def __init__(self, spark: SparkOnKubernetes, who: TaskTry = WHO, config: CatalogConfig = CONFIG) -> None:
         self.spark, self.error, self.results = spark, None, None  # type: tuple[Any, BaseException | None, Any]
-        self.thread = threading.Thread(target=self._run, args=(who,))
+        self.thread = threading.Thread(target=self._run, args=(who, config))
         self.thread.start()
 
-    def _run(self, who: TaskTry) -> None:
+    def _run(self, who: TaskTry, config: CatalogConfig) -> None:
         try:
-            self.results = self.spark.run(who, CONFIG.seen_by(who))
+            self.results = self.spark.run(who, config.seen_by(who))
         except BaseException as error:  # noqa: BLE001  looked at by the test
             self.error = error
 
@@ -302,7 +302,9 @@ def test_the_charts_role_is_enough(cluster: clusters.Cluster, namespace: str, tm
     role["metadata"] = {"name": "airflow"}
     cluster.kubectl("create", "-n", namespace, "-f", "-", given=role)
     cluster.kubectl("create", "rolebinding", "airflow", "--role=airflow", f"--serviceaccount={namespace}:worker", "-n", namespace)  # fmt: skip
-    spark = engine(cluster, namespace, kubeconfig=path)
+    said: list[str] = []
+    spark = engine(cluster, namespace, kubeconfig=path, log=said.append, airflow="one")
+    spark.sweep(lambda *_: True)
     assert spark.earlier(WHO) is None
     started = Started(spark)
     name = until(lambda: names(cluster, namespace))[0]
@@ -315,6 +317,8 @@ def test_the_charts_role_is_enough(cluster: clusters.Cluster, namespace: str, tm
     set_state(cluster, namespace, name, "FAILED", "driver container failed with ExitCode: 3, Reason: Error")
     assert "The program ended with code 3." in str(started.ended())
     spark.collected(WHO)
+    # Sweeping and keeping say so where they may not.
+    assert [line for line in said if "could not" in line] == []
     spark.delete(name)
     assert names(cluster, namespace) == []
     assert names(cluster, namespace, "pods") == []
@@ -330,48 +334,6 @@ def test_a_quota_that_is_used_up_is_told(cluster: clusters.Cluster, namespace: s
 def test_a_namespace_that_is_not_there_is_named(cluster: clusters.Cluster, kinds: None) -> None:
     with pytest.raises(EngineError, match="There is no namespace nowhere"):
         engine(cluster, "nowhere").run(WHO, CONFIG.seen_by(WHO))
-
-
-def test_an_absent_kind_is_named(cluster: clusters.Cluster, namespace: str) -> None:
-    cluster.kubectl("delete", "crd", KIND)
-    try:
-        until(lambda: cluster.kubectl("get", KIND, check=False).returncode)
-        with pytest.raises(EngineError, match="the Spark operator's CRDs are not installed"):
-            engine(cluster, namespace).earlier(WHO)
-    finally:
-        folder = programs.module("github.com/kubeflow/spark-operator/v2@v2.5.2") / "config/crd/bases"
-        cluster.kubectl("apply", "--server-side", "-f", str(folder))
-        until(lambda: cluster.kubectl("get", KIND, check=False).returncode == 0)
-
-
-def test_a_webhook_that_does_not_answer_is_named(cluster: clusters.Cluster, namespace: str) -> None:
-    name = "mutate-sparkapplication.sparkoperator.k8s.io"
-    hook = {
-        "name": name,
-        "clientConfig": {"url": "https://127.0.0.1:1/"},
-        "rules": [
-            {
-                "apiGroups": ["sparkoperator.k8s.io"],
-                "apiVersions": ["v1beta2"],
-                "operations": ["CREATE"],
-                "resources": ["sparkapplications"],
-            }
-        ],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "failurePolicy": "Fail",
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-    cluster.kubectl("create", "-f", "-", given={**kind, "metadata": {"name": namespace}, "webhooks": [hook]})
-    try:
-        dry = ("create", "--dry-run=server", "-f", "-")
-        made = manifest(WHO, settings(namespace), PROGRAM, CONFIG.seen_by(WHO))
-        until(lambda: cluster.kubectl(*dry, given=made, check=False).returncode)
-        with pytest.raises(EngineError, match=f"The webhook {name} does not answer"):
-            engine(cluster, namespace).run(WHO, CONFIG.seen_by(WHO))
-    finally:
-        cluster.kubectl("delete", "mutatingwebhookconfiguration", namespace)
 
 
 def test_an_api_server_that_does_not_answer_is_named(cluster: clusters.Cluster, tmp_path: Path) -> None:

@@ -34,19 +34,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return environment
 
 
-@pytest.mark.parametrize(("state", "ends"), [("COMPLETED", "success"), ("FAILED", "failed")])
-def test_airflow_runs_it(
-    cluster: clusters.Cluster, namespace: str, airflow: dict[str, str], tmp_path: Path, state: str, ends: str
-) -> None:
-    for name, text in {
-        "spark_jobs/flights/clean.py": "import flights.days\n",
-        "include/flights/days.py": "DAYS = 7\n",
-        "include/forebay/secret.py": "",
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    connections = {
+def connected(cluster: clusters.Cluster, namespace: str) -> dict[str, str]:
+    """The connections of a `spark` task that runs in a namespace."""
+    made = {
         "LAKE_SPARK": {
             "conn_type": "kubernetes",
             "extra": {
@@ -64,6 +54,21 @@ def test_airflow_runs_it(
             "extra": {"warehouse": "lake", "s3.endpoint": "http://s3", "lens": "http://lens"},
         },
     }
+    return {f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in made.items()}
+
+
+@pytest.mark.parametrize(("state", "ends"), [("COMPLETED", "success"), ("FAILED", "failed")])
+def test_airflow_runs_it(
+    cluster: clusters.Cluster, namespace: str, airflow: dict[str, str], tmp_path: Path, state: str, ends: str
+) -> None:
+    for name, text in {
+        "spark_jobs/flights/clean.py": "import flights.days\n",
+        "include/flights/days.py": "DAYS = 7\n",
+        "include/forebay/secret.py": "",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     # Airflow knows the dags of its folder only.
     script = Path(airflow["AIRFLOW_HOME"]) / "dags" / "spark_task.py"
     script.parent.mkdir(exist_ok=True)
@@ -72,7 +77,7 @@ def test_airflow_runs_it(
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, str(script)],
-            env={**airflow, "TEST_FOLDER": str(tmp_path), **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()}},
+            env={**airflow, "TEST_FOLDER": str(tmp_path), **connected(cluster, namespace)},
             stdout=file, stderr=file,
         )  # fmt: skip
     try:

@@ -24,6 +24,7 @@ from forebay.engines.spark_application import (
     manifest,
     selector,
 )
+from forebay.engines.spark_keep import folder
 from forebay.engines.spark_settings import Cluster, Executors, Program
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
@@ -129,8 +130,8 @@ def test_programs_are_where_the_pods_look() -> None:
         pod = made()["spec"][part]["template"]["spec"]
         files = {each["path"]: data[each["key"]] for each in pod["volumes"][0]["configMap"]["items"]}
         # With them lies how Spark logs: as on one machine.
-    assert files.pop("log4j2.properties") == LOG4J
-    assert files == PROGRAM.files
+        assert files.pop("log4j2.properties") == LOG4J
+        assert files == PROGRAM.files
     assert made()["spec"]["mainApplicationFile"] == "local:///opt/forebay/programs/clean.py"
     assert made()["spec"]["sparkConf"]["spark.executorEnv.PYTHONPATH"] == "/opt/forebay/programs"
 
@@ -141,11 +142,27 @@ def test_programs_are_where_the_pods_look() -> None:
         ({}, "names no image"),
         ({"image": "x", "executors": {"instances": 0}}, "executors.instances: 0"),
         ({"image": "x", "driver_cores": "two"}, "driver_cores: 'two'"),
+        (
+            {"image": "x", "logs": "/var/log"},
+            "logs: '/var/log' in the Spark connection's extra is no folder on S3",
+        ),
     ],
 )
 def test_a_mistake_in_the_connection_is_named(extra: dict[str, Any], said: str) -> None:
     with pytest.raises(EngineError, match=re.escape(said)):
         Cluster.from_extra(extra, "flights")
+
+
+def test_where_logs_are_kept_is_no_other_work() -> None:
+    assert digest(PROGRAM, dataclasses.replace(CLUSTER, logs="s3://logs")) == digest(PROGRAM, CLUSTER)
+
+
+def test_logs_lie_below_their_try() -> None:
+    assert folder("s3://logs/spark/", WHO) == (
+        "s3://logs/spark/flights/daily_delays/manual__2026-11-21T16:53:31.282050+00:00/clean/2/"
+    )
+    odd = dataclasses.replace(WHO, run="..", task="../../up[3]")
+    assert folder("s3://logs", odd) == "s3://logs/flights/daily_delays/%2E%2E/..%2F..%2Fup[3]/2/"
 
 
 def test_what_would_only_run_there_is_refused() -> None:
@@ -195,6 +212,64 @@ def container(**state: Any) -> list[dict[str, Any]]:
 )
 def test_why_it_waits(pods: list[dict[str, Any]], said: str) -> None:
     assert reasons.waiting(application("SUBMITTED"), pods, 60) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "served", "said"),
+    [
+        (404, "404 page not found", [], "CRDs are not installed. Install the version of ours"),
+        (404, "404 page not found", None, "CRDs are not installed, or are of another version."),
+        (404, "404 page not found", ["x/v1"], "CRDs are of another version, x/v1."),
+        (
+            400, '{"message": "strict decoding error: unknown field \\"spec.driver.template\\", unknown field \\"spec.x\\""}',
+            None, "which does not know spec.driver.template, spec.x. Install",
+        ),
+        (
+            500, '{"message": "Internal error occurred: failed calling webhook \\"pods.policy\\": connection refused"}',
+            None, "The webhook pods.policy does not answer, so nothing can be made in the namespace n: Internal",
+        ),
+        (
+            403, '{"message": "admission webhook \\"pods.policy\\" denied the request: no labels"}',
+            None, "The webhook pods.policy does not allow things in the namespace n: no labels",
+        ),
+        (
+            403, '{"message": "x is forbidden: status unknown for quota: workspace, resources: count/x"}',
+            None, "The quota in the namespace n has not been counted yet",
+        ),
+    ],
+)  # fmt: skip
+def test_why_it_was_refused(status: int, body: str, served: list[str] | None, said: str) -> None:
+    assert said in reasons.refusal(status, body, "create", "things", "n", served)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"phase": "Succeeded", "containerStatuses": container(terminated={"exitCode": 0})}, ""),
+        ({"phase": "Running", "containerStatuses": container(running={})}, ""),
+        ({"phase": "Failed", "reason": "Evicted"}, "was ended (Evicted)"),
+        (
+            {
+                "phase": "Failed",
+                "containerStatuses": container(terminated={"exitCode": 1, "reason": "Error"}),
+            },
+            "ended with exit code 1",
+        ),
+        (
+            {"containerStatuses": container(terminated={"exitCode": 137, "reason": "OOMKilled"})},
+            "ended with exit code 137 (OOMKilled)",
+        ),
+    ],
+)
+def test_how_an_executor_ended(status: dict[str, Any], said: str) -> None:
+    assert reasons.ended_badly(pod("executor", "x-exec-1", **status)) == said
+
+
+def test_a_driver_without_a_pod_is_gone() -> None:
+    assert [reasons.driver_ended(each) for each in ([], [pod(phase="Running")], [pod(phase="Failed")])] == [
+        "gone", "", "Failed",
+    ]  # fmt: skip
+    assert "pod is gone" in reasons.failure(application("RUNNING"), [])
 
 
 def test_an_operator_that_is_down_is_named() -> None:

@@ -23,6 +23,12 @@ LABEL = "forebay/"
 DIGEST, BEFORE, COLLECTED = f"{LABEL}digest", f"{LABEL}before", f"{LABEL}collected"
 """Annotations: what the application is to do; the tables' snapshots before it; that its task has its result."""
 
+AIRFLOW, FOLLOWED = f"{LABEL}airflow", f"{LABEL}followed-by"
+"""Annotations: which Airflow made it; the try that went on with it last."""
+
+TASKS = f"{LABEL}try"
+"""Selects what tasks made, of whichever workspace."""
+
 PROGRAMS = "/opt/forebay/programs"
 """Where a pod finds the workspace's programs."""
 
@@ -107,10 +113,12 @@ def manifest(
     program: Program,
     config: CatalogConfig,
     before: Mapping[str, int | None] | None = None,
+    airflow: str = "",
 ) -> dict[str, Any]:
     """The SparkApplication of one try of a task. Nothing in it is secret.
 
-    `config` is the lake as this try sees it; `before` the snapshots of the tables it writes.
+    `config` is the lake as this try sees it; `before` the snapshots of the tables it writes; `airflow` a name for the
+    Airflow whose task it is.
     """
     named = labels(who)
     name = application_name(who)
@@ -121,6 +129,7 @@ def manifest(
         f"{LABEL}user": who.user,
         DIGEST: digest(program, cluster, who.pins),
         BEFORE: json.dumps(dict(before or {})),
+        AIRFLOW: airflow,
     }
     environment = _environment(cluster, program)
     executors = cluster.executors
@@ -180,7 +189,8 @@ def _settings() -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.ui.showConsoleProgress": "false",
         "spark.executorEnv.PYTHONPATH": PROGRAMS,
-        "spark.kubernetes.executor.deleteOnTermination": "true",
+        # An executor's pod, and with it its log, stays until the application is deleted.
+        "spark.kubernetes.executor.deleteOnTermination": "false",
     }
 
 

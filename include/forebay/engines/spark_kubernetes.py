@@ -6,11 +6,10 @@ import contextlib
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from forebay.engines.background import Background, EngineError
+from forebay.engines.background import Background, Cancelled, EngineError
 from forebay.engines.results import TableResult
 from forebay.engines.spark import last_words
 from forebay.engines.spark_api import Refused, SparkApi, Unreachable
@@ -18,6 +17,7 @@ from forebay.engines.spark_application import (
     BEFORE,
     COLLECTED,
     DIGEST,
+    FOLLOWED,
     LABEL,
     application_name,
     config_map,
@@ -25,7 +25,19 @@ from forebay.engines.spark_application import (
     manifest,
     selector,
 )
-from forebay.engines.spark_reasons import ENDED, failure, hopeless, image_missing, state_of, waiting
+from forebay.engines.spark_driver_log import DriverLog
+from forebay.engines.spark_keep import Keeper, folder
+from forebay.engines.spark_orphans import sweep
+from forebay.engines.spark_reasons import (
+    ENDED,
+    driver_ended,
+    failure,
+    hopeless,
+    image_missing,
+    state_of,
+    unnoticed,
+    waiting,
+)
 from forebay.engines.spark_settings import Cluster, Program
 
 if TYPE_CHECKING:
@@ -34,11 +46,21 @@ if TYPE_CHECKING:
     from forebay.lake.connection import CatalogConfig
     from forebay.lake.identity import TaskTry
 
+Made = TypeVar("Made")
+
 _POLL_SECONDS = 1.0
 _IMAGE_SECONDS = 120.0
 """How long a registry may be away."""
 _AWAY_SECONDS = 300.0
 """How long the API server may be away."""
+_SILENT_SECONDS, _OPERATOR_SECONDS = 10.0, 60.0
+"""How long the operator may not notice that the driver has ended: until it is said, and until it is waited for no more."""
+_KEEP_SECONDS, _LAST_SECONDS = 60.0, 2.5
+"""How long keeping logs may take: at an application's end, and of a killed task, which has five seconds in all."""
+
+
+class _GivenUp(EngineError):
+    """The application will not do the work; it is deleted when its logs are kept."""
 
 
 class SparkOnKubernetes:
@@ -55,9 +77,12 @@ class SparkOnKubernetes:
         *,
         log: Callable[[str], None] = print,
         start_seconds: float = 600.0,
+        airflow: str = "",
     ) -> None:
+        """`airflow` is a name for the Airflow whose task this is."""
         self.api = SparkApi(client, cluster.namespace)
         self._cluster, self._program, self._log, self._start = cluster, program, log, start_seconds
+        self._airflow = airflow
         self._name = ""
         self._ending = threading.Event()
         self.background: Background[Any] = Background(self._end_now)
@@ -81,7 +106,28 @@ class SparkOnKubernetes:
         for name in others:
             self._log(f"ends the application {name} of an earlier try")
             self.delete(name)
-        return None if chosen is None else _number(chosen)
+        if chosen is None:
+            return None
+        name = str(chosen["metadata"]["name"])
+        if state_of(chosen) == "NEW":
+            # The operator may be at it: one that is touched now would be submitted twice, and fail by that.
+            return _number(chosen)
+        try:
+            # Whoever took it for an orphan a moment ago finds it touched, and leaves it.
+            self.api.annotate(name, {FOLLOWED: str(who.number)})
+        except Refused as error:
+            if error.status != 404:
+                raise
+            self.delete(name)
+            return None
+        return _number(chosen)
+
+    def sweep(self, over: Callable[[str, str, str], bool]) -> None:
+        """Delete what tasks left behind that are over; see `forebay.engines.spark_orphans`. Stops no task."""
+        try:
+            sweep(self.api, self._airflow, over, self._log)
+        except EngineError as error:
+            self._log(f"Applications that nobody will come back for could not be looked for: {error}")
 
     def run(self, who: TaskTry, config: CatalogConfig, writes: Sequence[str] = ()) -> list[TableResult]:
         """Start the application of this try, or go on with it where it is there, and report the tables in `writes`.
@@ -122,18 +168,34 @@ class SparkOnKubernetes:
             application = self._create(who, config, snapshots(config, writes))
         else:
             self._log(f"goes on with the application {self._name} ({state_of(application)})")
+            with contextlib.suppress(EngineError):
+                # Whoever made it may have died just before.
+                self.api.own_programs(application)
         before = json.loads((application["metadata"].get("annotations") or {}).get(BEFORE) or "{}")
-        self._follow(application)
+        address = folder(self._cluster.logs, who) if self._cluster.logs else ""
+        keeper = Keeper(self.api, self._name, address, config, self._log)
+        try:
+            self._follow(application, DriverLog(self.api, lambda line: self._log(config.redact(line))))
+        except Cancelled:
+            keeper.keep(_LAST_SECONDS)
+            raise
+        except EngineError as error:
+            keeper.keep(_KEEP_SECONDS)
+            if isinstance(error, _GivenUp):
+                with contextlib.suppress(EngineError):
+                    self.api.delete(self._name)
+            raise
+        keeper.keep(_KEEP_SECONDS)
         return changes(config, {table: before.get(table) for table in writes}, "spark", started)
 
     def _create(
         self, who: TaskTry, config: CatalogConfig, before: Mapping[str, int | None]
     ) -> dict[str, Any]:
-        made = manifest(who, self._cluster, self._program, config, before)
-        self.api.put_programs(config_map(self._name, who, self._program))
-        self.background.check()
+        made = manifest(who, self._cluster, self._program, config, before, self._airflow)
+        programs = config_map(self._name, who, self._program)
+        self._patiently(lambda: self.api.put_programs(programs))
         try:
-            application = self.api.create(made)
+            application = self._patiently(lambda: self.api.create(made))
         except Refused as error:
             if error.status != 409:
                 raise
@@ -153,12 +215,26 @@ class SparkOnKubernetes:
         )
         return application
 
-    def _follow(self, application: Mapping[str, Any]) -> None:
+    def _patiently(self, make: Callable[[], Made]) -> Made:
+        """Makes something, also where that cannot be for a while: a webhook is away, as when the operator restarts."""
+        said: set[str] = set()
+        until = time.monotonic() + self._start
+        while True:
+            self.background.check()
+            try:
+                return make()
+            except Refused as error:
+                if not error.passing or time.monotonic() > until:
+                    raise
+                self._once(said, f"waits: {error}")
+            self._ending.wait(_POLL_SECONDS)
+
+    def _follow(self, application: Mapping[str, Any], follower: DriverLog) -> None:
         """Waits for the end, and says meanwhile what happens."""
-        follower = _Log(self.api, self._log)
         said: set[str] = set()
         state, started, seen = "", time.monotonic(), time.monotonic()
         missing: float | None = None
+        ended: float | None = None
         while True:
             self.background.check()
             now = time.monotonic()
@@ -184,25 +260,28 @@ class SparkOnKubernetes:
                 if state != "COMPLETED":
                     raise EngineError(self._why(found, pods, follower.tail))
                 return
+            ended = (ended or now) if follower.began and driver_ended(pods) else None
+            if ended is not None and now - ended > _SILENT_SECONDS:
+                self._once(said, f"waits: {unnoticed(pods, _OPERATOR_SECONDS - _SILENT_SECONDS)}")
+                if now - ended > _OPERATOR_SECONDS:
+                    follower.finish()
+                    if driver_ended(pods) == "Succeeded":
+                        return
+                    raise EngineError(self._why(found, pods, follower.tail))
             if reason := hopeless(pods):
-                self._give_up(f"The driver cannot start: {reason}.")
+                raise _GivenUp(f"The driver cannot start: {reason}.")
             missing = (missing or now) if image_missing(pods) else None
             if reason := waiting(found, pods, now - started):
                 self._once(said, f"waits: {reason}")
                 if missing is not None and now - missing > _IMAGE_SECONDS:
-                    self._give_up(
+                    raise _GivenUp(
                         f"The driver cannot start: {reason}. Is it named rightly, and in the registry?"
                     )
             if not follower.began and now - started > self._start:
-                self._give_up(
+                raise _GivenUp(
                     f"The driver did not start in {self._start:.0f} s: {reason or 'its state is ' + state}."
                 )
             self._ending.wait(_POLL_SECONDS)
-
-    def _give_up(self, why: str) -> None:
-        with contextlib.suppress(EngineError):
-            self.api.delete(self._name)
-        raise EngineError(why)
 
     def _why(
         self, application: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], tail: Sequence[str]
@@ -210,8 +289,10 @@ class SparkOnKubernetes:
         events: list[str] = []
         with contextlib.suppress(EngineError):
             events = self.api.events(f"{self._name}-driver")
-        for event in events[-10:]:
-            self._log(f"event: {event}")
+        if self._cluster.logs:
+            # Else all of them come with the executors' logs.
+            for event in events[-10:]:
+                self._log(f"event: {event}")
         words = last_words(tail)
         return failure(application, pods, events) + (f"\n{words}" if words else "")
 
@@ -247,55 +328,3 @@ def _number(application: Mapping[str, Any]) -> int:
 
 def _alive(pod: Mapping[str, Any]) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Pending", "Running")
-
-
-class _Log:
-    """The driver's log, line by line as it is written; after a lost connection from where it was."""
-
-    def __init__(self, api: SparkApi, log: Callable[[str], None]) -> None:
-        self._api, self._log = api, log
-        self.tail: deque[str] = deque(maxlen=400)
-        self.began = False
-        self._thread: threading.Thread | None = None
-        self._over = threading.Event()
-        self._seen = 0
-
-    def look(self, pods: Sequence[Mapping[str, Any]]) -> None:
-        """Begin to read when the driver has begun to write."""
-        for pod in pods:
-            role = (pod["metadata"].get("labels") or {}).get("spark-role")
-            phase = (pod.get("status") or {}).get("phase")
-            if role == "driver" and phase in ("Running", "Succeeded", "Failed"):
-                self.began = True
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._read,
-                        args=(str(pod["metadata"]["name"]),),
-                        name="forebay-log",
-                        daemon=True,
-                    )
-                    self._thread.start()
-
-    def finish(self, seconds: float = 10.0) -> None:
-        if self._thread is not None:
-            self._thread.join(seconds)
-        self._over.set()
-
-    def _read(self, pod: str) -> None:
-        while not self._over.is_set():
-            try:
-                for number, line in enumerate(self._api.log(pod), 1):
-                    # A connection that broke begins at the first line again.
-                    if number > self._seen:
-                        self._seen = number
-                        self.tail.append(line)
-                        self._log(line)
-            except Unreachable:
-                time.sleep(1.0)
-            except Refused as error:
-                if error.status != 400:
-                    self._log(f"The driver's log cannot be read: {error}")
-                    return
-                time.sleep(1.0)
-            else:
-                return

@@ -16,6 +16,9 @@ _HOPELESS = {
     "RunContainerError": "its container cannot be started: {message}",
 }
 _IMAGE = ("ErrImagePull", "ImagePullBackOff")
+_UNCOUNTED = "status unknown for quota"
+_INSTALL = "Install the version of ours: forebay platform --only spark-operator"
+_OPERATOR = "kubectl get pods -A -l app.kubernetes.io/name=spark-operator"
 
 
 def state_of(application: Mapping[str, Any]) -> str:
@@ -31,7 +34,7 @@ def waiting(application: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], s
         if state_of(application) == "NEW" and seconds > 15:
             return (
                 "the Spark operator has not taken it up. Is it running, and does it watch this namespace? "
-                "kubectl get pods -A -l app.kubernetes.io/name=spark-operator"
+                f"{_OPERATOR}"
             )
         return ""
     for condition in (driver.get("status") or {}).get("conditions") or ():
@@ -43,6 +46,35 @@ def waiting(application: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], s
             return f"the image {image} cannot be fetched: {message or reason}"
         if reason in _HOPELESS:
             return _HOPELESS[reason].format(image=image, message=message)
+    return ""
+
+
+def unnoticed(pods: Sequence[Mapping[str, Any]], seconds: float) -> str:
+    """That the driver has ended, or is gone, for so long, and the operator does not say so."""
+    what = "has ended" if _driver(pods) is not None else "is gone"
+    return (
+        f"the driver {what}, and the Spark operator has not noticed. Is it running? {_OPERATOR} "
+        f"In {seconds:.0f} s the driver's own end counts."
+    )
+
+
+def driver_ended(pods: Sequence[Mapping[str, Any]]) -> str:
+    """The phase in which the driver's pod ended (Succeeded or Failed), `gone` without a pod; empty while it runs."""
+    driver = _driver(pods)
+    phase = "gone" if driver is None else str((driver.get("status") or {}).get("phase"))
+    return phase if phase in ("gone", "Succeeded", "Failed") else ""
+
+
+def ended_badly(pod: Mapping[str, Any]) -> str:
+    """How a pod ended, where that was not well: in words that follow its name."""
+    if (over := _over(pod)) and over.get("exitCode"):
+        reason = str(over.get("reason") or "")
+        return (
+            f"ended with exit code {over['exitCode']}{f' ({reason})' if reason not in ('', 'Error') else ''}"
+        )
+    status = pod.get("status") or {}
+    if status.get("phase") == "Failed":
+        return f"was ended ({status.get('reason') or 'no reason given'})"
     return ""
 
 
@@ -86,6 +118,8 @@ def failure(
             f"The program failed after executors ran out of memory ({', '.join(sorted(lost)[:3])}; exit code 137). "
             "Give them more: executors.memory, or more partitions."
         )
+    if driver is None and state_of(application) not in ENDED:
+        return "The driver's pod is gone: it was deleted, or its node was lost. Retries of the task start it anew."
     code = re.search(r"ExitCode: (-?\d+)", said)
     if code:
         return _ended({"exitCode": int(code[1]), "reason": "OOMKilled" if "OOMKilled" in said else ""})
@@ -93,14 +127,37 @@ def failure(
     return f"The application failed: {said or 'the operator gives no reason'}.{tail}"
 
 
-def refusal(status: int, body: str, verb: str, resource: str, namespace: str) -> str:
-    """Why the API server refused a request, from its answer."""
+def webhook_down(body: str) -> str:
+    """The name of a webhook that does not answer, out of what the API server or the operator says."""
+    found = re.search(r'failed calling webhook \\?"([^"\\]+)', body)
+    return found[1] if found else ""
+
+
+def passing(body: str) -> bool:
+    """Whether a refusal passes by itself: a webhook does not answer, a new namespace's quota is not counted yet."""
+    return bool(webhook_down(body)) or _UNCOUNTED in body
+
+
+def not_a_kind(body: str) -> bool:
+    """Whether the API server says that it does not know the kind, not that there is no such object."""
+    return "page not found" in body or "could not find the requested resource" in body
+
+
+def refusal(
+    status: int, body: str, verb: str, resource: str, namespace: str, served: Sequence[str] | None = None
+) -> str:
+    """Why the API server refused a request, from its answer.
+
+    `served` are the versions of the operator's kinds that the cluster has, where it was asked.
+    """
     said = _message(body)
     where = f"in the namespace {namespace}"
     if status == 401:
         return "The API server does not know who asks: the connection's token or certificate is not (or no longer) valid."
     if status == 403 and "exceeded quota" in said:
         return f"The quota is used up {where}: {_quota(said)}. Wait for other work, or raise workspaces.<name>.quota."
+    if status == 403 and _UNCOUNTED in said:
+        return f"The quota {where} has not been counted yet, as in the first minute of a new one."
     if status == 403 and "being terminated" in said:
         return f"The namespace {namespace} is being deleted."
     if status == 403 and (who := re.search(r'User "([^"]+)" cannot (\S+) resource "([^"]+)"', said)):
@@ -110,26 +167,46 @@ def refusal(status: int, body: str, verb: str, resource: str, namespace: str) ->
         )
     if status == 404 and "namespaces" in said:
         return f"There is no namespace {namespace}. Add the workspace to `workspaces` of the chart, or correct the connection."
-    if status == 404 and ("page not found" in said or "could not find the requested resource" in said):
+    if status == 404 and not_a_kind(said):
+        why = "the Spark operator's CRDs are not installed"
+        if served:
+            why = f"its Spark operator's CRDs are of another version, {' and '.join(served)}"
+        elif served is None:
+            why += ", or are of another version"
+        return f"The cluster does not know {resource}: {why}. {_INSTALL}"
+    if unknown := re.findall(r'unknown field \\?"([^"\\]+)', said):
         return (
-            f"The cluster does not know {resource}: the Spark operator's CRDs are not installed, or are of another "
-            "version. forebay platform --only spark-operator"
+            f"The cluster's {resource} is that of another version of the Spark operator, which does not know "
+            f"{', '.join(unknown)}. {_INSTALL}"
+        )
+    if hook := webhook_down(body):
+        return (
+            f"The webhook {hook} does not answer, so nothing can be made {where}: {said}. Is the program behind it "
+            f"running? {_hooks(hook)}"
+        )
+    if denied := re.search(r'admission webhook "([^"]+)" denied the request:? ?(.*)', said, re.DOTALL):
+        return (
+            f"The webhook {denied[1]} does not allow {resource} {where}: {denied[2].strip()} "
+            "What it allows is said by whoever runs the cluster."
         )
     if status in (400, 422):
         return f"The API server refuses {resource}: {said}"
-    if hook := re.search(r'failed calling webhook "([^"]+)"', said):
-        return (
-            f"The webhook {hook[1]} does not answer, so nothing can be made {where}: {said}. Is the Spark operator's "
-            "webhook running? kubectl get pods -A -l app.kubernetes.io/component=webhook"
-        )
     return f"The API server did not {verb} {resource} {where} ({status}): {said}"
 
 
+def _hooks(name: str) -> str:
+    """Where to look for the program behind a webhook."""
+    if name.endswith("sparkoperator.k8s.io"):
+        return "kubectl get pods -A -l app.kubernetes.io/component=webhook"
+    return f"kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations -o yaml | grep -B9 -A9 {name}"
+
+
 def _driver(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return next((pod for pod in pods if _role(pod) == "driver"), None)
+    return next((pod for pod in pods if role_of(pod) == "driver"), None)
 
 
-def _role(pod: Mapping[str, Any]) -> str:
+def role_of(pod: Mapping[str, Any]) -> str:
+    """Whether a pod is the driver or an executor."""
     return str((pod["metadata"].get("labels") or {}).get("spark-role") or "")
 
 
@@ -153,7 +230,7 @@ def _over(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _executor_out_of_memory(pod: Mapping[str, Any]) -> str:
-    over = _over(pod) if _role(pod) == "executor" else None
+    over = _over(pod) if role_of(pod) == "executor" else None
     return str(pod["metadata"]["name"]) if over and over.get("reason") == "OOMKilled" else ""
 
 
@@ -172,6 +249,11 @@ def _ended(over: Mapping[str, Any]) -> str:
 
 
 def _submission(said: str) -> str:
+    if hook := webhook_down(said):
+        return (
+            f"the webhook {hook} does not answer, so no pod can be made there. Is the program behind it running? "
+            f"{_hooks(hook)}"
+        )
     if "exceeded quota" in said:
         return f"the quota is used up: {_quota(said)}. Wait for other work, or raise workspaces.<name>.quota."
     if who := re.search(r'User \\?"([^"\\]+)\\?" cannot (\S+) resource \\?"([^"\\]+)\\?"', said):

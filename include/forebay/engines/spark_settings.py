@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,8 @@ class Cluster:
     driver: Resources = Resources()
     executors: Executors = Executors()
     conf: Mapping[str, str] = field(default_factory=dict)
+    logs: str = field(default="", repr=False)
+    """Where executors' logs and events are kept: a folder on the lake's S3; empty for the task's own log."""
 
     @classmethod
     def from_extra(cls, extra: Mapping[str, Any], workspace: str) -> Cluster:
@@ -59,6 +62,11 @@ class Cluster:
         if not extra.get("image"):
             raise EngineError(
                 'The Spark connection names no image. Add it to its extra: {"image": "registry/forebay-spark:0.1.0"}.'
+            )
+        logs = str(extra.get("logs") or "")
+        if logs and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", logs):
+            raise EngineError(
+                f"logs: {logs!r} in the Spark connection's extra is no folder on S3, such as s3://logs/spark."
             )
         executors = extra.get("executors") or {}
         number = _number(extra, "executors.instances", executors.get("instances", 1))
@@ -82,6 +90,7 @@ class Cluster:
                 _number(extra, "executors.max", executors.get("max", executors.get("min", number))),
             ),
             conf={str(key): plain(value) for key, value in (extra.get("conf") or {}).items()},
+            logs=logs,
         )
 
 

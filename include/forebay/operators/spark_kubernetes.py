@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
 from forebay.engines.spark_kubernetes import SparkOnKubernetes
 from forebay.engines.spark_settings import Cluster, Executors, Program, Resources, plain
+from forebay.lake.identity import Run
 from forebay.spec.text import fill
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from forebay.lake.identity import TaskTry
     from forebay.operators.spark import SparkOperator
+
+_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
+"""Airflow's states of a task that nobody comes back for."""
 
 
 def opened(operator: SparkOperator, connection: Connection, context: Context) -> SparkOnKubernetes:
@@ -38,6 +43,7 @@ def opened(operator: SparkOperator, connection: Connection, context: Context) ->
         program(operator, context),
         log=lambda line: operator.log.info("%s", line),
         start_seconds=float(extra.get("start_seconds") or 600),
+        airflow=this_airflow(operator.catalog(connection, main=True).lens),
     )
 
 
@@ -49,11 +55,41 @@ def go_on(operator: SparkOperator, engine: SparkOnKubernetes, context: Context) 
     from forebay.operators.transaction import named
 
     who = named(operator, context)
+    engine.sweep(lambda job, run, task: over(context["ti"], job, run, task))
     number = engine.earlier(who)
     if number is None:
         return None
     operator.log.info("The application of try %s does this work: this try follows it", number)
     return replace(who, number=number)
+
+
+def this_airflow(lens: str) -> str:
+    """A name for the Airflow that this task is of: several may share a cluster, and one knows nothing of another's runs."""
+    from airflow.sdk.configuration import conf
+
+    said = [
+        conf.get("api", "base_url", fallback=""),
+        conf.get("core", "execution_api_server_url", fallback=""),
+        lens,
+    ]
+    return hashlib.sha256("\n".join(map(str, said)).encode()).hexdigest()[:16]
+
+
+def over(ti: Any, job: str, run: str, task: str) -> bool:
+    """Whether a task, as it is named in the lake, is over for good: it ended, or it is gone with its run.
+
+    What Airflow does not tell is not over.
+    """
+    task_id, _, index = task.rstrip("]").partition("[")
+    airflow = Run(job, run).airflow
+    try:
+        states = ti.get_task_states(
+            dag_id=job, run_ids=[airflow], task_ids=[task_id], map_index=int(index) if index else -1
+        )
+    except Exception:  # noqa: BLE001  whatever kept it from answering
+        return False
+    found = list((states.get(airflow) or {}).values())
+    return all(str(getattr(state, "value", state)) in _OVER for state in found)
 
 
 def asked(operator: SparkOperator, cluster: Cluster) -> Cluster:
