@@ -18,12 +18,13 @@ TEXTS_PER_WORKER = 200
 
 @dataclass(frozen=True, slots=True)
 class SqlText:
-    """A SQL text and where it begins in its file."""
+    """A SQL text and where it begins in its file; one in a file of its own is read where it is examined."""
 
     file: str
-    text: str
+    text: str = ""
     line_offset: int = 0
     column_offset: int = 0
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +33,45 @@ class Examined:
 
     mistakes: tuple[Mistake, ...]
     statements: tuple[tuple[str, int, int, tuple[str, ...]], ...]
-    reads: tuple[str, ...]
-    values: tuple[tuple[str, int, int], ...]
+    reads: tuple[str, ...] = ()
+    values: tuple[tuple[str, int, int], ...] = ()
+    unread: str = ""
+    """Why there is nothing to examine."""
 
 
 def examine(source: SqlText) -> Examined:
     """Reads one SQL text."""
     from forebay.sqltext import parse, untranslatable
 
-    script = parse(source.text, source.file, source.line_offset, source.column_offset)
+    text = source.text
+    if source.path:
+        try:
+            with open(source.path, "rb") as stream:
+                text = stream.read(MAX_BYTES + 1).decode()
+        except UnicodeDecodeError as error:
+            return Examined(
+                (), (), unread=f"is not valid UTF-8 (byte {error.start + 1}). Save the file as UTF-8"
+            )
+        except OSError as error:
+            return Examined((), (), unread=f"cannot be read: {error.strerror}")
+    script = parse(text, source.file, source.line_offset, source.column_offset)
     found = list(script.mistakes)
     if not found:
         for statement in script.statements:
-            found += untranslatable(statement)
+            found += untranslatable(statement, keep=False)
     statements = tuple((each.kind, each.line, each.column, each.writes) for each in script.statements)
     values = tuple((mark.name, mark.line, mark.column) for mark in script.placeholders)
     return Examined(tuple(found), statements, script.reads, values)
 
 
 def source_of(job: LoadedJob, index: int) -> SqlText:
-    """The SQL of a job's task; raises OSError or UnicodeDecodeError when its file cannot be read."""
+    """The SQL of a job's task."""
     task = job.spec.tasks[index]
     assert isinstance(task, Task)
     if task.file is None:
         return inline(job, ("tasks", index, "sql"), task.sql or "")
-    path = job.sql_path(task.file)
-    with open(path, "rb") as stream:
-        text = stream.read(MAX_BYTES + 1).decode()
-    return SqlText(os.path.relpath(path, job.workspace.root), text)
+    path = str(job.sql_path(task.file))
+    return SqlText(os.path.relpath(path, job.workspace.root), path=path)
 
 
 def inline(job: LoadedJob, path: Sequence[Step], text: str) -> SqlText:
@@ -81,18 +93,16 @@ def mistakes(jobs: Iterable[LoadedJob]) -> Iterator[Mistake]:
             # A file that is not there, or outside its folder, is a mistake already.
             if not isinstance(task, Task) or ("tasks", index, "file") in job.wrong:
                 continue
-            try:
-                tasks.append((job, index, source_of(job, index)))
-            except UnicodeDecodeError as error:
-                message = f"{task.file} is not valid UTF-8 (byte {error.start + 1}). Save the file as UTF-8"
-                yield job.document.mistake(("tasks", index, "file"), message)
-            except OSError as error:
-                yield job.document.mistake(
-                    ("tasks", index, "file"), f"{task.file} cannot be read: {error.strerror}"
-                )
+            tasks.append((job, index, source_of(job, index)))
     examined = _examine_all(list(dict.fromkeys(source for _, _, source in tasks)))
     for job, index, source in tasks:
-        yield from _task_mistakes(job, index, source, examined[source])
+        found = examined[source]
+        if found.unread:
+            task = job.spec.tasks[index]
+            assert isinstance(task, Task)
+            yield job.document.mistake(("tasks", index, "file"), f"{task.file} {found.unread}")
+        else:
+            yield from _task_mistakes(job, index, source, found)
 
 
 def _examine_all(sources: Sequence[SqlText]) -> dict[SqlText, Examined]:

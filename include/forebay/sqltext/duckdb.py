@@ -54,17 +54,22 @@ def _unbound(statement: Statement | exp.Expr, tree: exp.Expr) -> list[Mistake]:
     ]
 
 
-def untranslatable(statement: Statement | exp.Expr) -> list[Mistake]:
-    """Everything in a statement that the embedded engine cannot carry over; `:name` may still be open."""
-    return _translate(statement, CATALOG)[1]
+def untranslatable(statement: Statement | exp.Expr, *, keep: bool = True) -> list[Mistake]:
+    """Everything in a statement that the embedded engine cannot carry over; `:name` may still be open.
+
+    Without `keep` the statement's tree is used up: copying it takes as long as all else.
+    """
+    return _translate(statement, CATALOG, keep=keep)[1]
 
 
-def _translate(statement: Statement | exp.Expr, catalog: str) -> tuple[exp.Expr, list[Mistake]]:
+def _translate(
+    statement: Statement | exp.Expr, catalog: str, *, keep: bool = True
+) -> tuple[exp.Expr, list[Mistake]]:
     source = statement.tree if isinstance(statement, Statement) else statement
     start = _start(statement)
     mistakes: list[Mistake] = []
     # A holder, so that the root can be replaced like any other node.
-    holder = exp.Paren(this=source.copy())
+    holder = exp.Paren(this=source.copy() if keep else source)
     for node in reversed(list(holder.this.bfs())):
         try:
             _rewrite(node, catalog)
