@@ -14,7 +14,7 @@ from forebay.lake.describe import Column, describe
 from forebay.lake.history import Made, every
 from forebay.lake.lineage import Graph
 from forebay.lake.rest import Rest
-from forebay.lake.search import Hit, Text, find
+from forebay.lake.search import Hit, Vocabulary, find
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +75,16 @@ class View:
     """When it was read, in seconds since 1970; None before the first time."""
     error: str = ""
     """Why it could not be read the last time, if so."""
-    texts: Mapping[str, Text] = field(default_factory=dict)
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """What search looks through."""
 
     @classmethod
     def of(cls, entries: Mapping[str, Entry], namespaces: Iterable[str], graph: Graph, at: float) -> View:
-        texts = {table: Text.of(entry) for table, entry in entries.items()}
-        return cls(entries, tuple(namespaces), graph, at, "", texts)
+        return cls(entries, tuple(namespaces), graph, at, "", Vocabulary.of(entries.values()))
 
     def search(self, words: str, allowed: Callable[[str], bool], limit: int = 50) -> tuple[list[Hit], int]:
         """The first tables with all the words in names, columns or comments, best first; and how many there are."""
-        return find(self.entries, self.texts.items(), words, allowed, limit)
+        return find(self.entries, self.vocabulary, words, allowed, limit)
 
 
 @dataclass
@@ -212,13 +211,12 @@ def renewed(rest: Rest, before: View, told: Iterable[str], listed: Iterable[str]
     if not gone and not again:
         return replace(before, namespaces=namespaces, at=at, error="")
     documents = dict(every(rest, sorted(again)))
-    entries, texts, graph = dict(before.entries), dict(before.texts), before.graph.copy()
+    entries, graph = dict(before.entries), before.graph.copy()
+    left = [entries.pop(table) for table in sorted(gone | again) if table in entries]
     for table in gone | again:
-        entries.pop(table, None)
-        texts.pop(table, None)
         graph.remove(table)
-    for table, metadata in documents.items():
-        entries[table] = Entry.of(table, metadata)
-        texts[table] = Text.of(entries[table])
-        graph.add(table, metadata)
-    return View(entries, namespaces, graph, at, "", texts)
+    came = [Entry.of(table, documents[table]) for table in sorted(documents)]
+    for entry in came:
+        entries[entry.table] = entry
+        graph.add(entry.table, documents[entry.table])
+    return View(entries, namespaces, graph, at, "", before.vocabulary.renewed(left, came))
