@@ -14,7 +14,7 @@ import pytest
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.spark import SparkEngine
-from forebay.lake.branch import REPLAY, Branch, ref, snapshots, stamp
+from forebay.lake.branch import REPLAY, UNSURE, Branch, ref, snapshots, stamp
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
 from forebay.lake.publish import publish
@@ -209,4 +209,4 @@ def test_spark(config: CatalogConfig, lens: str, namespace: str, tmp_path: Path)
         merged = rest.table(f"{namespace}.y")
         assert merged is not None
         newest = snapshots(merged)[ref(merged, "main") or 0]
-        assert newest["summary"]["operation"] != "append" or newest["summary"][REPLAY] == "no"
+        assert newest["summary"]["operation"] != "append" or newest["summary"][REPLAY] == UNSURE

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from lake import Lake
+from pyiceberg.exceptions import ValidationException
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.branch import BRANCH_PROPERTY, Branch, ref
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run
-from forebay.lake.publish import PublishConflict, discard, publish
-from forebay.lake.rest import Change, Rest
+from forebay.lake.publish import PublishConflict, discard, drop_branch, publish
+from forebay.lake.rest import Change, CommitConflict, Rest
 from forebay.lake.retry import AlreadyPublished, put_back
 from forebay.lake.tables import TableDefinition
 
@@ -120,6 +122,41 @@ def test_a_new_try_begins_where_the_first_one_did(lake: Lake, rest: Rest) -> Non
     assert lake.rows("new") == [2]
     with pytest.raises(AlreadyPublished, match="forebay rollback r"):
         put_back(rest, lake.who("r", "t", number=3))
+
+
+def test_a_task_that_looked_at_rows_put_back_meanwhile_looks_again(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    lake.write(lake.who("r", "t"), "t", "(2)")
+    other = lake.view(lake.who("r", "t", task="other"))
+    table = other.pyiceberg().load_table(lake.name("t"))
+    more = table.scan("n = 1").to_arrow()
+    assert put_back(rest, lake.who("r", "t", number=2)) == [lake.name("t")]
+    # It stands on the row 2, which is nobody's any more.
+    with pytest.raises(ValidationException, match="starting snapshot"):
+        table.append(more)
+    other.pyiceberg().load_table(lake.name("t")).append(more)
+    assert lake.rows("t", lake.who("r", "t")) == [1, 1]
+    publish(rest, lake.run("r"), [lake.name("t")])
+    assert lake.rows("t") == [1, 1]
+
+
+def test_a_table_is_not_dropped_under_another_run(lake: Lake, rest: Rest) -> None:
+    mine, other = lake.who("mine", "new"), lake.who("other", "new")
+    lake.write(mine, "new", "(1)")
+    before = rest.table(lake.name("new"))
+    assert before is not None
+    branch = Branch.find(before, mine.branch)
+    assert branch is not None
+    lake.write(other, "new", "(2)")
+    # What was true when it was read is not any more.
+    with (
+        Rest(replace(lake.config, lens=lake.lens)) as through,
+        pytest.raises(CommitConflict, match="used by others"),
+    ):
+        drop_branch(through, lake.name("new"), before, branch)
+    assert discard(rest, lake.run("mine"), mine.writes) == [lake.name("new")]
+    publish(rest, lake.run("other"), other.writes)
+    assert lake.rows("new") == [2]
 
 
 def test_a_try_leaves_other_tasks_rows_alone(lake: Lake, rest: Rest) -> None:

@@ -117,6 +117,14 @@ def test_an_answered_failure_leaves_its_rows_out(lab: Lab) -> None:
     assert rows(lab, "lab.handled") == [(7,)]
 
 
+def test_what_a_check_refused_is_not_published_whatever_comes_after_it(lab: Lab) -> None:
+    run, tasks = lab.run("lab.told")
+    states = {key: found[0]["state"] for key, found in tasks.items()}
+    assert states == {"make": "success", "trust": "failed", "tell": "success", "publish": "upstream_failed"}
+    assert run["state"] == "failed"
+    assert not exists(lab, "lab.told")
+
+
 def test_a_table_that_is_not_declared(lab: Lab) -> None:
     run, tasks = lab.run("lab.undeclared")
     assert run["state"] == "failed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forebay.lake.branch import LANDED, MAIN, REPLAY, Json, ancestry, ref, snapshots, stamp
+from forebay.lake.branch import LANDED, MAIN, PARTITIONS, REPLAY, Json, ancestry, ref, snapshots, stamp
 from forebay.lake.identity import Run, TaskTry
 from forebay.lake.rest import Rest
 from forebay.lake.retry import AlreadyPublished
@@ -29,7 +29,9 @@ def appended(found: Sequence[Mapping[str, Any]]) -> bool:
     """
     summaries = [each.get("summary") or {} for each in found]
     return any(
-        summary.get("operation") == "append" and REPLAY not in summary and LANDED not in summary
+        summary.get("operation") == "append"
+        and summary.get(REPLAY) not in ("no", PARTITIONS)
+        and LANDED not in summary
         for summary in summaries
     )
 

@@ -23,8 +23,11 @@ ROLLED_BACK_PROPERTY = f"{STAMP}rolled-back"
 """A table's property: the last roll backs, newest first, as a JSON list of job, run, head, base, to, at, with."""
 REPLAY = f"{STAMP}replay"
 """In a snapshot's summary: `no` where its rows depend on what the table held, though it only appends; `partitions`
-where it replaced partitions whole and looked at nothing outside of them."""
-PARTITIONS = "partitions"
+where it replaced partitions whole and looked at nothing outside of them; `unsure` where the lens cannot tell whether an
+append depends on what was there; `yes` where the writer says that it does not."""
+PARTITIONS, UNSURE = "partitions", "unsure"
+ONLY_BRANCH = "x-forebay-only-branch"
+"""Header of a request to the lens's /main that drops a table if nobody has rows in it but this branch."""
 LANDED = f"{STAMP}ingest.files"
 """In a snapshot's summary: the files whose rows it brought, as a JSON list."""
 NO_ORDER = 0

@@ -132,7 +132,7 @@ def drop_branch(rest: Rest, table: str, metadata: Json, branch: Branch) -> None:
     """Takes one branch away, with the table when the branch created it and nobody else has rows in it."""
     others = [each for each in Branch.all(metadata) if each.name != branch.name]
     if branch.created_by and ref(metadata, MAIN) is None and not others:
-        rest.drop(table)
+        rest.drop(table, only=branch.name)
         return
     rest.commit([Change(table, at_refs(metadata, {branch.name: branch.head}), without(branch))])
 
@@ -347,7 +347,7 @@ def _take_back(
     stuck = []
     for table, metadata in zip(tables, documents, strict=True):
         record = published_record(metadata)
-        if record is None or record["run"] != run.run:
+        if record is None or (record["job"], record["run"]) != (run.job, run.run):
             stuck.append(table)
             continue
         try:

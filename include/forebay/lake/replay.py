@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from forebay.lake.branch import LANDED, MAIN, PARTITIONS, REPLAY, Json
+from forebay.lake.branch import LANDED, MAIN, PARTITIONS, REPLAY, UNSURE, Json
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import STAMP
 
@@ -29,6 +29,8 @@ def obstacle(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, An
     """
     for snapshot in ours:
         summary = snapshot.get("summary") or {}
+        if summary.get(REPLAY) == UNSURE:
+            return "the rows that this run added may depend on what the table held"
         if summary.get("operation") != "append" or summary.get(REPLAY) in ("no", PARTITIONS):
             return "this run did more than append rows"
     if any((each.get("summary") or {}).get("operation") not in ("append", "replace") for each in theirs):
@@ -43,7 +45,7 @@ def by_partition(ours: Sequence[Mapping[str, Any]]) -> bool:
     summaries = [snapshot.get("summary") or {} for snapshot in ours]
     return any(summary.get(REPLAY) == PARTITIONS for summary in summaries) and all(
         summary.get(REPLAY) == PARTITIONS
-        or (summary.get("operation") == "append" and summary.get(REPLAY) != "no")
+        or (summary.get("operation") == "append" and summary.get(REPLAY) not in ("no", UNSURE))
         for summary in summaries
     )
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from forebay.lake.branch import Json
+from forebay.lake.branch import ONLY_BRANCH, Json
 from forebay.lake.connection import CatalogConfig, LakeError
 
 _MANY = 8
@@ -54,12 +54,13 @@ class Change:
         }
 
 
-def trust(address: str) -> ssl.SSLContext | bool:
-    """For httpx's `verify`: the machine's own certificate authorities (or SSL_CERT_FILE), for an address with TLS.
+def trust(*addresses: str) -> ssl.SSLContext | bool:
+    """For httpx's `verify`: the machine's own certificate authorities (or SSL_CERT_FILE), where an address has TLS.
 
-    Reading them costs 30 ms, which an address without TLS need not pay.
+    Reading them costs 30 ms, which addresses without TLS need not pay.
     """
-    return ssl.create_default_context() if address.startswith("https:") else False
+    tls = any(each.startswith("https:") for each in addresses)
+    return ssl.create_default_context() if tls else False
 
 
 class Rest:
@@ -69,7 +70,7 @@ class Rest:
         self.config = config
         self._client = httpx.Client(
             timeout=httpx.Timeout(timeout, connect=min(5.0, timeout)),
-            verify=trust(config.uri),
+            verify=trust(config.uri, config.token_uri),
             trust_env=False,
         )
         self._prefix: str | None = None
@@ -142,9 +143,18 @@ class Rest:
         with ThreadPoolExecutor(_MANY) as pool:
             return [name for found in pool.map(self.names, namespaces) for name in found]
 
-    def drop(self, name: str) -> None:
-        """Takes a table out of the catalog; its files stay for maintenance to find."""
-        answer = self._send("DELETE", self._path(name), params={"purgeRequested": "false"})
+    def drop(self, name: str, *, only: str | None = None) -> None:
+        """Takes a table out of the catalog; its files stay for maintenance to find.
+
+        With `only` it is dropped if there are no rows but those of this branch, else CommitConflict is raised. The lens
+        looks after that, so that no run begins to write it meanwhile.
+        """
+        asked: dict[str, Any] = {"params": {"purgeRequested": "false"}}
+        if only is not None:
+            asked |= {"headers": {ONLY_BRANCH: only}, "at": self.config.main().uri}
+        answer = self._send("DELETE", self._path(name), **asked)
+        if answer.status_code == 409:
+            raise CommitConflict(f"{name}: {_message(answer)}")
         if answer.status_code != 404:
             self._checked(answer, name)
 
@@ -193,15 +203,16 @@ class Rest:
             self._prefix = f"{values['prefix']}/" if values.get("prefix") else ""
         return self._prefix
 
-    def _send(self, method: str, path: str, **what: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, at: str = "", **what: Any) -> httpx.Response:
         prefix = self._connect()
+        address = at or self.config.uri
         with self._reached():
-            answer = self._client.request(method, f"{self.config.uri}/v1/{prefix}{path}", **what)
+            answer = self._client.request(method, f"{address}/v1/{prefix}{path}", **what)
             if answer.status_code == 401:
                 # The token has run out: once more with a new one.
                 self._prefix = None
                 self._connect()
-                answer = self._client.request(method, f"{self.config.uri}/v1/{prefix}{path}", **what)
+                answer = self._client.request(method, f"{address}/v1/{prefix}{path}", **what)
             return answer
 
     @contextlib.contextmanager

@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from forebay.lake.branch import (
@@ -152,4 +153,6 @@ def drop_empty(rest: Rest, lake: Lake, done: Plan) -> None:
         metadata, taken = lake.documents[name], done.branches[name]
         left = {branch.name for branch in Branch.all(metadata)} - {branch.name for branch in taken}
         if ref(metadata, MAIN) is None and not left and any(branch.created_by for branch in taken):
-            rest.drop(name)
+            # Another run may have begun to write it: then it stays.
+            with suppress(CommitConflict):
+                rest.drop(name, only="")

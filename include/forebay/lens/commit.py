@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from forebay.lake.branch import MAIN, REPLAY, Branch, Json, Shape, ancestry, ref, snapshots, stamp
+from forebay.lake.branch import MAIN, REPLAY, UNSURE, Branch, Json, Shape, ancestry, ref, snapshots, stamp
 from forebay.lake.identity import STAMP, TaskTry
 
 LAST_ADDED = -1
@@ -45,8 +45,10 @@ class Asked:
     """Whether `inputs` are all of them: a lens that was started after the task does not know."""
     scanned: bool = False
     """Whether the task said that it read rows of this table: its new rows may depend on them."""
+    looked: bool = False
+    """Whether the lens knows that the task was shown the table."""
     first_seen: int | None = None
-    """The snapshot this task was first shown of the table: where a commit without an assertion began."""
+    """The snapshot it was shown first, None for an empty table: where a commit without an assertion began."""
 
 
 def rewrite(commit: Mapping[str, Any], asked: Asked) -> Json:
@@ -89,6 +91,10 @@ class _Rewrite:
             self.branch = Branch.fork(known, self.who.branch, ref(known, MAIN))
         else:
             self.branch = self.before
+            if self.before.shape is None and ref(known, MAIN) is not None:
+                # The run made the table, and another one published to it first: now it has main's shape to keep.
+                shape = Shape.of(known)
+                self.branch = replace(self.before, shape=shape, main_shape=shape)
         self._ids = {
             "schema": _ids(known.get("schemas"), "schema-id"),
             "spec": _ids(known.get("partition-specs"), "spec-id"),
@@ -127,8 +133,9 @@ class _Rewrite:
         for snapshot in self._new_snapshots:
             summary = snapshot.setdefault("summary", {})
             summary.update(self.who.stamps(self.branch.base, self.asked.inputs, self.asked.complete))
-            if self.asked.scanned or self.asked.table in self.who.exclusive:
-                summary[REPLAY] = "no"
+            if self.asked.scanned or self.asked.table in self.who.exclusive or not self.asked.complete:
+                said = summary.get(REPLAY)
+                summary[REPLAY] = said if said in ("yes", "no") else "no" if said else UNSURE
         return {"requirements": self.requirements, "updates": self.updates}
 
     def _sets_ref(self) -> bool:
@@ -144,15 +151,33 @@ class _Rewrite:
         known = snapshots(self.metadata)
         if asserted:
             base = asserted[0].get("snapshot-id")
+        elif self.asked.looked:
+            base = self.asked.first_seen
+        elif any(
+            str(update.get("action")).endswith("-snapshot-ref")
+            for update in self._commit.get("updates") or ()
+        ):
+            # Today's main may hold rows that the client has not seen, and would take away.
+            raise self._unknown_base()
         else:
-            first = self.asked.first_seen
-            base = first if first in known else ref(self.metadata, MAIN)
-        if base is not None and int(base) not in known:
-            raise conflict(f"{self.asked.table} has no snapshot {base}")
+            base = ref(self.metadata, MAIN)
+        # One of main's, that is: of rows that another task of the run has put back nothing may be left.
+        if base is not None and all(
+            each["snapshot-id"] != int(base) for each in ancestry(known, ref(self.metadata, MAIN))
+        ):
+            if not asserted:
+                raise self._unknown_base()
+            raise conflict(f"{self.asked.table} is not at {base} any more")
         self.branch = replace(
             self.branch, base=None if base is None else int(base), head=None if base is None else int(base)
         )
         self.requirements.append(_assert_ref(self.branch.name, None))
+
+    def _unknown_base(self) -> Refused:
+        return forbidden(
+            f"{self.asked.table} is not any more as {self.who.task} saw it, or the lens was started anew since, so it "
+            "cannot tell what this commit replaces. Try the task again"
+        )
 
     def _require(self, requirement: Mapping[str, Any]) -> None:
         kind = requirement.get("type")

@@ -123,12 +123,17 @@ class Commits:
                 for each in batch:
                     if not each.answer.done():
                         await self._alone(each)
-        except BaseException as error:
-            # Whatever broke it off, none of them knows more than the other.
-            stopped = Refused(503, "CommitStateUnknownException", "the lens was stopped during the commit")
+        except Exception as error:
+            # Whatever broke it off, none of those without an answer knows more than the other.
+            for each in batch:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
+        except BaseException:
+            # The first one's own request ended. Clients treat 502 as a commit in an unknown state.
+            stopped = Refused(502, "CommitStateUnknownException", "the lens was stopped during the commit")
             for each in batch[1:]:
                 if not each.answer.done():
-                    each.answer.set_exception(error if isinstance(error, Exception) else stopped)
+                    each.answer.set_exception(stopped)
             raise
 
     async def _alone(self, one: _Waiting) -> None:
@@ -211,8 +216,9 @@ class Commits:
                 table,
                 metadata,
                 inputs=inputs,
-                complete=self.memory.complete(who),
+                complete=seen.complete,
                 scanned=table in seen.scanned,
+                looked=table in seen.first,
                 first_seen=seen.first.get(table),
             ),
         )

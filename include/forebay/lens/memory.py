@@ -1,4 +1,4 @@
-"""What a lens remembers between requests. All of it may be lost: a commit is then checked by the catalog alone."""
+"""What a lens remembers between requests. All of it may be lost: what then cannot be known is taken for unsafe."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ V = TypeVar("V")
 class Seen:
     """What one try of a task was shown."""
 
+    complete: bool = True
+    """Whether this lens has seen all of the try."""
     shown: dict[str, int | None] = field(default_factory=dict)
     """The snapshot last shown of each table."""
     first: dict[str, int | None] = field(default_factory=dict)
@@ -36,6 +38,8 @@ class Memory:
         self._began = time.time()
         self._tables: OrderedDict[str, Json] = OrderedDict()
         self._seen: OrderedDict[TaskTry, Seen] = OrderedDict()
+        self._forgotten = 0.0
+        """When the newest try began that is not remembered any more."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._newest: OrderedDict[tuple[str, str, str], int] = OrderedDict()
 
@@ -54,18 +58,15 @@ class Memory:
 
     def of(self, who: TaskTry) -> Seen:
         """What this try has seen so far."""
-        found = self._seen.get(who) or Seen()
-        _keep(self._seen, who, found, MOST_TASKS)
+        found = self._seen.get(who) or Seen(who.began >= self._began and who.began > self._forgotten)
+        for gone in _keep(self._seen, who, found, MOST_TASKS):
+            self._forgotten = max(self._forgotten, gone.began)
         return found
 
     def reads(self, who: TaskTry, table: str, snapshot: int | None) -> None:
         seen = self.of(who)
         seen.first.setdefault(table, snapshot)
         seen.shown[table] = snapshot
-
-    def complete(self, who: TaskTry) -> bool:
-        """Whether this lens has been there since the try began."""
-        return who.began >= self._began
 
     def seen(self, who: TaskTry) -> None:
         """Notes that this try is at work."""
@@ -83,8 +84,8 @@ class Memory:
             )
 
 
-def _keep(store: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+def _keep(store: OrderedDict[K, V], key: K, value: V, most: int) -> list[K]:
+    """Puts it in, as the newest; gives the keys of the oldest, which had to go."""
     store[key] = value
     store.move_to_end(key)
-    while len(store) > most:
-        store.popitem(last=False)
+    return [store.popitem(last=False)[0] for _ in range(len(store) - most)]

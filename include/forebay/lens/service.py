@@ -20,11 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from forebay.lake.branch import MAIN, Branch, Json, ref, show
+from forebay.lake.branch import MAIN, ONLY_BRANCH, Branch, Json, ref, show
 from forebay.lake.identity import TaskTry, UnknownRun
 from forebay.lake.pins import SnapshotGone, shown_to
 from forebay.lens import answers, telemetry
-from forebay.lens.commit import Asked, Refused, created, forbidden, may_write
+from forebay.lens.commit import Asked, Refused, conflict, created, forbidden, may_write
 from forebay.lens.commits import Commits, identified
 from forebay.lens.memory import Memory
 from forebay.lens.upstream import Answer, Upstream, lower
@@ -49,7 +49,12 @@ class Lens:
 
     async def main(self, request: Request) -> Response:
         """The catalog as it is."""
-        return await self._pass(request, _rest(request))
+        rest = _rest(request)
+        found = _TABLE.fullmatch(rest)
+        only = request.headers.get(ONLY_BRANCH)
+        if request.method == "DELETE" and only is not None and found and not found["tail"]:
+            return await self._drop_unused(request, rest, _name(found), only)
+        return await self._pass(request, rest)
 
     async def published(self, request: Request) -> Response:
         """The catalog without what runs have not published."""
@@ -147,18 +152,29 @@ class Lens:
     async def _drop(self, request: Request, who: TaskTry, rest: str, table: str) -> Response:
         self.memory.fence(who)
         may_write(Asked(who, table, None))
-        document, answer = await self._load(request, rest)
-        if document is None:
-            return answers.as_is(answer)
-        branches = Branch.all(document["metadata"])
-        mine = [each for each in branches if each.name == who.branch and each.created_by]
-        if not mine or len(branches) > 1 or ref(document["metadata"], MAIN) is not None:
+        try:
+            return await self._drop_unused(request, rest, table, who.branch, made=True)
+        except Refused:
             raise forbidden(
                 f"{table} was not made by this run, so the run does not drop it: its readers would lose it before "
                 "the run is published. Drop it outside of a run, or write it anew with mode: overwrite"
-            )
-        self.memory.forget(table)
-        return await self._pass(request, rest)
+            ) from None
+
+    async def _drop_unused(
+        self, request: Request, rest: str, table: str, only: str, *, made: bool = False
+    ) -> Response:
+        """Drops a table that has no rows but those of one branch, while no other run can begin one."""
+        async with self.memory.lock(table):
+            document, answer = await self._load(request, rest)
+            if document is None:
+                return answers.as_is(answer)
+            branches = Branch.all(document["metadata"])
+            mine = [each for each in branches if each.name == only]
+            made = not made or any(each.created_by for each in mine)
+            if not made or len(branches) > len(mine) or ref(document["metadata"], MAIN) is not None:
+                raise conflict(f"{table} is used by others")
+            self.memory.forget(table)
+            return await self._pass(request, rest)
 
     async def _metrics(self, request: Request, who: TaskTry) -> Response:
         """Iceberg's clients tell what they scanned and committed."""

@@ -51,10 +51,11 @@ def add(dag: DAG, job: LoadedJob) -> None:
             last.set_upstream(approve)
             last = approve
     # As Airflow does for the run itself: what counts is how its last tasks ended. A failure that another task
-    # answers with run_if is no failure of the run; what the failed task wrote is not published.
+    # answers with run_if is no failure of the run; what the failed task wrote is not published. But what a check
+    # refused is never published, whatever comes after the check.
     waited_for = {key for task in job.spec.tasks for key in task.depends_on}
     for task in job.spec.tasks:
-        if task.key not in waited_for:
+        if task.key not in waited_for or task.type == "checks":
             last.set_upstream(dag.get_task(task.key))
 
 

@@ -46,7 +46,8 @@ class FunctionOperator(ForebayOperator):
         importlib.invalidate_caches()
         call = getattr(importlib.import_module(module), name)
         self._running = True
-        use(self.catalog())
+        # Whether what it adds depends on what it read nobody can see; it may say so with forebay.replay=yes.
+        use(self.catalog(exclusive=self.tables))
         return call(**{key: filled(value, values) for key, value in self.arguments.items()})
 
     def on_kill(self) -> None:
