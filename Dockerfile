@@ -52,6 +52,12 @@ RUN python3 -m venv /opt/forebay \
     && /opt/forebay/bin/pip uninstall -y pip \
     && /build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/forebay/sbom.cdx.json /opt/forebay
 
+# The console, with the SQL editor built from npm's packages by their lock.
+FROM build AS console
+COPY tools/ui.py tools/
+COPY plugins plugins
+RUN /build/bin/python tools/ui.py && rm -r plugins/forebay_ui/web
+
 # The catalog as one run sees it.
 FROM base AS lens
 ARG VERSION=0.1.0
@@ -111,11 +117,11 @@ FROM base AS airflow
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Forebay Airflow" \
-      org.opencontainers.image.description="Airflow with Forebay's jobs, operators and engines" \
+      org.opencontainers.image.description="Airflow with Forebay's jobs, operators, engines and console" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-ENV AIRFLOW_HOME=/opt/airflow
+ENV AIRFLOW_HOME=/opt/airflow AIRFLOW__CORE__PLUGINS_FOLDER=/opt/forebay/plugins
 # hadolint ignore=DL3008
 RUN apt-get -o Acquire::Check-Valid-Until=false update \
     && apt-get install -y --no-install-recommends git openssh-client \
@@ -123,6 +129,7 @@ RUN apt-get -o Acquire::Check-Valid-Until=false update \
     && useradd --system --uid 50000 --gid 0 --create-home --home-dir /opt/airflow --shell /bin/bash airflow \
     && chmod g=u /opt/airflow && rm -f /var/log/* /etc/*-
 COPY --from=airflow-packages /opt/forebay /opt/forebay
+COPY --from=console /src/plugins /opt/forebay/plugins
 WORKDIR /opt/airflow
 USER 50000:0
 ENTRYPOINT ["dumb-init", "--"]

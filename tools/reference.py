@@ -5,6 +5,7 @@ With --check nothing is written; the exit code is 1 when a file is stale.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ import reference_yaml  # noqa: E402
 from forebay.cli.main import group  # noqa: E402
 from forebay.schema import schema_text  # noqa: E402
 from forebay.sqltext.reference import reference as functions  # noqa: E402
+from forebay.stack import trino_access, trino_rules  # noqa: E402
 
 WIDTH = 100
 _CLI_HEAD = """# Commands
@@ -41,8 +43,15 @@ def pages() -> dict[str, str]:
         "docs/reference/trino-functions.md": functions(),
         "docs/schema/job.schema.json": schema_text("job"),
         "docs/schema/workspace.schema.json": schema_text("workspace"),
+        "helm/forebay/files/trino-access-rules.json": access_rules(),
         **dashboards.files(),
     }
+
+
+def access_rules() -> str:
+    """Those of the embedded Trino, for the chart."""
+    owners, reader = (trino_access.TASKS, trino_access.ADMIN), trino_access.WORKSHEET
+    return json.dumps(trino_rules.access_rules(owners, reader, reader), indent=1) + "\n"
 
 
 def commands() -> str:

@@ -31,11 +31,22 @@ class JobsBundle(LocalDagBundle):
 
     def refresh(self) -> None:
         """Reads what changed in every workspace. Only the dag-processor calls this."""
-        _show_broken_files()
-        for loader in self.path.glob("*/jobs.py"):
-            _, changed = watch.refresh(loader.parent)
-            if changed:
-                os.utime(loader)
+        look(self.path)
+
+
+def loaders(folder: Path) -> list[Path]:
+    """The `jobs.py` of each workspace in a `dags/` folder, or in the folder of one workspace."""
+    own = folder / "jobs.py"
+    return [own] if own.is_file() else sorted(folder.glob("*/jobs.py"))
+
+
+def look(folder: Path) -> None:
+    """Has the dag-processor parse what changed below a bundle's folder, and show what is broken there."""
+    _show_broken_files()
+    for loader in loaders(folder):
+        _, changed = watch.refresh(loader.parent)
+        if changed:
+            os.utime(loader)
 
 
 class OwnBundle(LocalDagBundle):

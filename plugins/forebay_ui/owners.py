@@ -8,6 +8,7 @@ from airflow.configuration import conf
 
 from forebay.errors import ForebayError
 from forebay.project import Project, WorkspaceFile
+from forebay_ui.checkouts import checkouts
 
 _FRESH = 3.0
 
@@ -52,6 +53,10 @@ class Owners:
 
 
 def root() -> Path:
-    """The repository that the jobs come from."""
+    """The repository that the jobs come from, or a folder with those of all Git bundles."""
     named = os.environ.get("FOREBAY_ROOT")
-    return Path(named) if named else Path(conf.get_mandatory_value("core", "dags_folder")).parent
+    if named:
+        return Path(named)
+    if fetched := checkouts():
+        return fetched.root()
+    return Path(conf.get_mandatory_value("core", "dags_folder")).parent

@@ -125,14 +125,15 @@ class Build:
         (image.root / "run").mkdir(exist_ok=True)
         if authority.exists():
             shutil.copy(authority, image.root / "run" / "host-ca.crt")
-            lent |= {"PIP_CERT": "/run/host-ca.crt", "SSL_CERT_FILE": "/run/host-ca.crt"}
+            names = ("PIP_CERT", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+            lent |= dict.fromkeys(names, "/run/host-ca.crt")
         store = [each.replace(str(image.root), "") for each in trust.java_options(image.root / "run")]
         if store:
             lent["JAVA_TOOL_OPTIONS"] = " ".join(store)
         lent |= {
             name: value
             for name, value in os.environ.items()
-            if name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+            if name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL") or name.lower() == "npm_config_registry"
         }
         done = inside(image.root, [*image.shell, script], {**lent, **env}, image.workdir, "0:0", _SECONDS)
         for each in (image.root / "run").glob("*"):
@@ -159,18 +160,25 @@ class Build:
                     goal,
                     symlinks=True,
                     dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns("__pycache__"),
+                    ignore=shutil.ignore_patterns(*(self._left_out() if base == self.root else ())),
                 )
             else:
                 shutil.copy2(found, goal)
             if "chmod" in options:
                 goal.chmod(int(options["chmod"], 8))
 
+    def _ignored(self) -> list[str]:
+        """The lines of .dockerignore."""
+        text = (self.root / ".dockerignore").read_text()
+        return [line for line in text.splitlines() if line and line[0] != "#"]
+
+    def _left_out(self) -> list[str]:
+        """Names that .dockerignore keeps out of the folders it lets in."""
+        return [line.rpartition("/")[2] for line in self._ignored()[1:] if not line.startswith("!")]
+
     def _admitted(self, source: str) -> bool:
         """Whether .dockerignore, which refuses everything first, lets this path in again."""
-        lines = [
-            line for line in (self.root / ".dockerignore").read_text().splitlines() if line and line[0] != "#"
-        ]
+        lines = self._ignored()
         assert lines[0] == "*"
         allowed = [line[1:] for line in lines if line.startswith("!")]
         source = source.rstrip("/").removeprefix("./")

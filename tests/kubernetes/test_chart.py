@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from forebay.stack import trino_access, trino_rules
 
 CHART = ROOT / "helm" / "forebay"
 SIZES = ("s", "m", "l")
@@ -75,6 +76,14 @@ def test_helm_lint_is_content() -> None:
         ({"databases": {"backup": {"method": "tar"}}}, "must be one of 'volumeSnapshot', 'plugin'"),
         ({"lens": {"catalog": "lakekeeper:8181"}}, "/lens/catalog"),
         ({"databases": {"backup": {"enabled": True, "method": "plugin"}}}, "say where backups go"),
+        (
+            {
+                "workspaces": {
+                    "flights": {"git": {"repository": "https://me:secret@git.example.com/flights.git"}}
+                }
+            },
+            "/workspaces/flights/git/repository",
+        ),
     ],
 )
 def test_a_mistake_in_the_values_is_named(tmp_path: Path, values: dict[str, Any], said: str) -> None:
@@ -285,6 +294,37 @@ def test_trino_gets_groups_and_a_catalog_without_secrets(tmp_path: Path) -> None
     secret = {key: value for key, value in catalog.items() if re.search("secret|access-key|credential$", key)}
     assert secret
     assert all(value.startswith("${ENV:") for value in secret.values())
+
+
+def test_the_sql_page_has_a_trino_user_who_only_reads(tmp_path: Path) -> None:
+    """The rules are those that tests/engines/test_trino_worksheet.py attacks on a real Trino."""
+    data = named(render(tmp_path, EVERYTHING), "ConfigMap", "forebay-trino")["data"]
+    owners, reader = (trino_access.TASKS, trino_access.ADMIN), trino_access.WORKSHEET
+    assert json.loads(data["access-rules.json"]) == trino_rules.access_rules(owners, reader, reader)
+    lake, own = (
+        dict(line.split("=", 1) for line in data[f"{name}.properties"].splitlines())
+        for name in ("lake", reader)
+    )
+    assert own == {**lake, "iceberg.security": "read_only"}
+    values = yaml.safe_load((ROOT / "helm/values/trino.yaml").read_text())
+    assert values["server"]["config"]["authenticationType"] == "PASSWORD"
+    assert values["server"]["config"]["https"]["enabled"]
+    assert "access-rules.json" in values["accessControl"]["properties"]
+
+
+def test_a_workspace_with_a_repository_is_a_bundle_of_airflow(tmp_path: Path) -> None:
+    git = {"repository": "https://git.example.com/flights.git", "connection": "git_flights"}
+    found = render(tmp_path, {"workspaces": {"flights": {"git": git}, "night_shift": {}}})
+    data = named(found, "ConfigMap", "forebay-bundles")["data"]
+    bundles = json.loads(data["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [each["name"] for each in bundles] == ["forebay", "flights"]
+    assert bundles[1]["classpath"] == "forebay.git_bundle.GitJobsBundle"
+    assert bundles[1]["kwargs"] == {
+        "repo_url": git["repository"], "git_conn_id": "git_flights", "tracking_ref": "main", "subdir": "dags/flights",
+        "refresh_interval": 30,
+    }  # fmt: skip
+    without = render(tmp_path, {"workspaces": {"night_shift": {}}})
+    assert not [each for each in without if each["metadata"]["name"] == "forebay-bundles"]
 
 
 def _undocumented(path: Path) -> Iterator[str]:

@@ -46,3 +46,23 @@ capabilities: {drop: [ALL]}
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
 {{- end }}
+
+{{/* A catalog of what is published, as Trino's properties. */}}
+{{- define "forebay.trinoCatalog" -}}
+connector.name=iceberg
+iceberg.catalog.type=rest
+iceberg.rest-catalog.uri=http://forebay-lens.{{ .Release.Namespace }}:8182/published
+iceberg.rest-catalog.warehouse={{ .Values.lake.warehouse }}
+{{- if .Values.lake.tokenUrl }}
+iceberg.rest-catalog.security=OAUTH2
+iceberg.rest-catalog.oauth2.credential=${ENV:LAKE_CATALOG_CREDENTIAL}
+iceberg.rest-catalog.oauth2.server-uri={{ .Values.lake.tokenUrl }}
+{{- end }}
+iceberg.rest-catalog.vended-credentials-enabled=false
+fs.native-s3.enabled=true
+s3.endpoint={{ .Values.lake.s3.endpoint }}
+s3.region={{ .Values.lake.s3.region }}
+s3.path-style-access={{ .Values.lake.s3.pathStyle }}
+s3.aws-access-key=${ENV:LAKE_ACCESS_KEY}
+s3.aws-secret-key=${ENV:LAKE_SECRET_KEY}
+{{- end }}

@@ -1,0 +1,194 @@
+"""Jobs from a Git repository, as in production: each run keeps its commit, and every snapshot names it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from conftest import Lab, eventually
+from console_client import session
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.rest import Rest
+from forebay.stack.airflow_api import AirflowApi
+from teams import another, copy_database, settings_on
+
+if TYPE_CHECKING:
+    from forebay.stack.airflow_api import Json
+
+DATABASE = "git"
+LOADER = "from forebay.dag import load_dags\n\nglobals().update(load_dags(__file__))\n"
+JOB = """tasks:
+  - {key: wait, type: python, function: waiting.wait, arguments: {file: "{file}"}}
+  - {key: rows, type: sql, file: rows.sql, table: versioned.rows, mode: overwrite, depends_on: [wait]}
+parameters:
+  file: {type: string, default: ""}
+"""
+WAITING = """import os
+import time
+
+
+def wait(file: str) -> None:
+    deadline = time.monotonic() + 120
+    while file and not os.path.exists(file):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+"""
+TABLE = "versioned.rows"
+
+
+@dataclass
+class Team:
+    """A workspace's repository, and the parts of Airflow that read it."""
+
+    lab: Lab
+    repository: Path
+    api: AirflowApi
+    url: str
+
+    def commit(self, **files: str) -> str:
+        """Commits and gives the commit; a name has `__` for `/`, the ending is that of its folder."""
+        endings = {"dags": ".yaml", "sql": ".sql", "include": ".py"}
+        for name, text in files.items():
+            path = self.repository / (name.replace("__", "/") + endings[name.partition("__")[0]])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        _git(self.repository, "add", ".")
+        _git(self.repository, "commit", "--quiet", "--message", "Change")
+        return _git(self.repository, "rev-parse", "HEAD")
+
+    def parsed(self, commit: str) -> Json | None:
+        with contextlib.suppress(Exception):
+            dag = self.api.get("/dags/versioned.job")
+            return dag if dag["bundle_version"] == commit and not dag["is_stale"] else None
+        return None
+
+    def finish(self, run_id: str) -> Json:
+        def ended() -> Json | None:
+            run = self.api.run("versioned.job", run_id)
+            return run if run["state"] in ("success", "failed") else None
+
+        run: Json = eventually(120, ended, "the run ends")
+        assert run["state"] == "success", self.api.task_instances("versioned.job", run_id)
+        return run
+
+    def rows(self) -> list[int]:
+        with DuckDBEngine(self.lab.lake.published()) as engine:
+            found: list[int] = engine.query(f"SELECT n FROM lake.{TABLE} ORDER BY n").column("n").to_pylist()
+        return found
+
+    def stamp(self) -> str:
+        """The commit that main's snapshot of the table names."""
+        with Rest(self.lab.lake) as rest:
+            metadata = rest.load(TABLE)
+        head = metadata["refs"]["main"]["snapshot-id"]
+        snapshot = next(each for each in metadata["snapshots"] if each["snapshot-id"] == head)
+        return str(snapshot["summary"]["forebay.commit"])
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def team(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    folder = tmp_path_factory.mktemp("git")
+    repository = folder / "repository"
+    repository.mkdir()
+    _git(repository, "init", "--quiet", "--initial-branch", "main")
+    (repository / "dags/versioned").mkdir(parents=True)
+    (repository / "dags/versioned/jobs.py").write_text(LOADER)
+    copy_database(lab, DATABASE)
+    bundle = {
+        "name": "versioned",
+        "classpath": "forebay.git_bundle.GitJobsBundle",
+        "kwargs": {"repo_url": str(repository), "tracking_ref": "main", "subdir": "dags/versioned", "refresh_interval": 1},
+    }  # fmt: skip
+    settings = {
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
+        # The machine has no checkout, as in production.
+        "FOREBAY_ROOT": "",
+    }
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(another(lab, DATABASE, settings))
+        own = settings_on(lab, DATABASE) | settings
+        own["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{url}/execution/"
+        for part in ("dag-processor", "scheduler"):
+            stack.enter_context(_running(lab, part, own))
+        api = stack.enter_context(AirflowApi(url, "admin", lab.stack.secrets["admin_password"]))
+        yield Team(lab, repository, api, url)
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _running(lab: Lab, part: str, own: dict[str, str]) -> Iterator[None]:
+    with (lab.stack.logs / f"{part}-of-{DATABASE}.log").open("w") as out:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("airflow")), part], env=own, cwd=lab.root, stdout=out, stderr=out
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def test_a_run_keeps_the_commit_it_began_with(team: Team, tmp_path: Path) -> None:
+    first = team.commit(
+        dags__versioned__workspace="owner: team\n", dags__versioned__job=JOB,
+        sql__versioned__rows="SELECT 1 AS n", include__versioned__waiting=WAITING,
+    )  # fmt: skip
+    eventually(60, lambda: team.parsed(first), "the first commit is parsed")
+    go_on = tmp_path / "go-on"
+    early = team.api.trigger("versioned.job", {"file": str(go_on)})
+    eventually(
+        60,
+        lambda: any(each["state"] == "running" for each in team.api.task_instances("versioned.job", early)),
+        "the first run's first task works",
+    )
+    second = team.commit(
+        sql__versioned__rows="SELECT 2 AS n", dags__versioned__job=f"description: New\n{JOB}"
+    )
+    eventually(60, lambda: team.parsed(second), "the second commit is parsed")
+    go_on.touch()
+    assert team.finish(early)["bundle_version"] == first
+    assert (team.rows(), team.stamp()) == ([1], first)
+
+    assert team.finish(team.api.trigger("versioned.job", {}))["bundle_version"] == second
+    assert (team.rows(), team.stamp()) == ([2], second)
+
+
+def test_a_broken_job_is_shown_and_the_others_go_on(team: Team) -> None:
+    commit = team.commit(dags__versioned__broken="tasks:\n  - {key: a, typ: sql}\n")
+
+    def said() -> str:
+        errors = team.api.get("/importErrors")["import_errors"]
+        return next((str(each["stack_trace"]) for each in errors if each["filename"] == "broken.yaml"), "")
+
+    text = eventually(60, said, "the mistake is shown")
+    assert "dags/versioned/broken.yaml:2" in text
+    assert "typ" in text
+    eventually(60, lambda: team.parsed(commit), "the good job follows to the commit")
+
+
+def test_the_console_reads_the_files_of_the_newest_commit(team: Team) -> None:
+    with httpx.Client(
+        base_url=f"{team.url}/forebay", cookies={"_token": session(team.lab, "admin")}, timeout=60, trust_env=False
+    ) as console:  # fmt: skip
+        found = console.get("/api/v1/workspaces/versioned").json()
+        assert found["owner"] == "team"
+        assert "versioned.job" in json.dumps(found)
+        assert "wait" in console.get("/jobs/versioned.job").text
