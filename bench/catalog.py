@@ -1,4 +1,4 @@
-"""The console over 10,000 tables of 30 columns: lists, search, a table's page, and how soon the index follows."""
+"""The console over 10,000 tables of 30 columns: lists, search, a table's and the SQL page, how soon the index follows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ JOB = """tasks:
   - key: one
     type: sql
     sql: SELECT x, x * 2 AS y FROM unnest(sequence(1, 100)) AS t(x)
-    table: bench.published
+    table: bench_last.published
     mode: append
 """
 PLUGINS = """
@@ -203,6 +203,10 @@ def pages(console: httpx.Client) -> list[Row]:
         ("catalog: search, p95", lambda n: f"/api/v1/search?q={names(n)}", 50),
         ("catalog: search as a page, p95", lambda n: f"/catalog?q={names(n)}", 50),
         ("catalog: page of a table, p95", lambda n: f"/catalog/bench_{n * 7 % NAMESPACES:02}/{WORDS[n * 7 % NAMESPACES * each % 10]}_{n * 7 % NAMESPACES * each:05}", 300),
+        ("SQL page, p95", lambda n: f"/sql?workspace=bench&sql=SELECT+{n}", 300),
+        ("SQL page: a namespace unfolds, p95", lambda n: f"/sql/tables/bench_{n % NAMESPACES:02}", 300),
+        ("SQL page: names to complete, p95", lambda n: "/api/v1/query/tables", 300),
+        ("SQL page: names that begin so, p95", lambda n: f"/api/v1/query/tables?begin=bench_{n % NAMESPACES:02}.{WORDS[n % 10][0]}", 300),
     ]  # fmt: skip
     return [(what, *at_most(1000 * p95(console, path), target, "ms")) for what, path, target in measured]
 
@@ -236,8 +240,8 @@ def followed(api: AirflowApi, console: httpx.Client, rounds: int) -> float:
 
 
 def rows_listed(console: httpx.Client) -> int:
-    tables = console.get("/api/v1/catalog/bench").json()
-    return int(next((each["rows"] or 0 for each in tables if each["table"] == "bench.published"), 0))
+    tables = console.get("/api/v1/catalog/bench_last").json()
+    return int(next((each["rows"] or 0 for each in tables if each["table"] == "bench_last.published"), 0))
 
 
 def plugin_cost(stack: Stack, root: Path) -> float:

@@ -42,12 +42,12 @@ def main() -> None:
         print(
             f"{what:<{widths[0]}}  {figure:>{widths[1]}}  {target:<{widths[2]}}  {'met' if met else 'MISSED'}"
         )
-    (HERE / "results.json").write_text(
-        json.dumps(
-            [dict(zip(("what", "figure", "target", "met"), row, strict=True)) for row in rows], indent=1
-        )
-        + "\n"
-    )
+    found = {row[0]: dict(zip(("what", "figure", "target", "met"), row, strict=True)) for row in rows}
+    file = HERE / "results.json"
+    if arguments.only and file.exists():
+        # What was not measured now stays as it was.
+        found = {each["what"]: each for each in json.loads(file.read_text())} | found
+    file.write_text(json.dumps(list(found.values()), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,8 @@ class Team:
 
     lab: Lab
     repository: Path
-    api: AirflowApi
-    url: str
+    url: str = ""
+    api: AirflowApi = field(init=False)
 
     def commit(self, **files: str) -> str:
         """Commits and gives the commit; a name has `__` for `/`, the ending is that of its folder."""
@@ -119,17 +119,24 @@ def team(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     settings = {
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
+        "AIRFLOW_CONN_GIT_DEFAULT": '{"conn_type": "git"}',
         # The machine has no checkout, as in production.
         "FOREBAY_ROOT": "",
     }
+    team = Team(lab, repository)
+    team.commit(
+        dags__versioned__workspace="owner: team\n", dags__versioned__job=JOB,
+        sql__versioned__rows="SELECT 1 AS n", include__versioned__waiting=WAITING,
+    )  # fmt: skip
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(another(lab, DATABASE, settings))
         own = settings_on(lab, DATABASE) | settings
         own["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{url}/execution/"
         for part in ("dag-processor", "scheduler"):
             stack.enter_context(_running(lab, part, own))
-        api = stack.enter_context(AirflowApi(url, "admin", lab.stack.secrets["admin_password"]))
-        yield Team(lab, repository, api, url)
+        team.url = url
+        team.api = stack.enter_context(AirflowApi(url, "admin", lab.stack.secrets["admin_password"]))
+        yield team
     shutil.rmtree(folder)
 
 
@@ -147,10 +154,7 @@ def _running(lab: Lab, part: str, own: dict[str, str]) -> Iterator[None]:
 
 
 def test_a_run_keeps_the_commit_it_began_with(team: Team, tmp_path: Path) -> None:
-    first = team.commit(
-        dags__versioned__workspace="owner: team\n", dags__versioned__job=JOB,
-        sql__versioned__rows="SELECT 1 AS n", include__versioned__waiting=WAITING,
-    )  # fmt: skip
+    first = _git(team.repository, "rev-parse", "HEAD")
     eventually(60, lambda: team.parsed(first), "the first commit is parsed")
     go_on = tmp_path / "go-on"
     early = team.api.trigger("versioned.job", {"file": str(go_on)})

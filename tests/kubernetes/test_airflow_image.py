@@ -69,6 +69,13 @@ def said(image: dockerfile.Image, *command: str) -> str:
     return done.stdout
 
 
+def listed(image: dockerfile.Image, *command: str) -> list[dict[str, str]]:
+    """What a command of Airflow lists, without the log lines before it."""
+    lines = said(image, "airflow", *command, "--output", "json").splitlines()
+    found: list[dict[str, str]] = json.loads(next((line for line in lines if line.startswith("[")), "[]"))
+    return found
+
+
 def test_all_of_forebay_that_is_not_for_a_laptop_loads(airflow: dockerfile.Image) -> None:
     missing = json.loads(said(airflow, "python", "-c", IMPORTS).splitlines()[-1])
     assert set(missing.values()) <= LAPTOP, missing
@@ -89,14 +96,11 @@ def test_it_is_the_airflow_that_is_pinned_with_git_and_the_editor(airflow: docke
 
 def test_jobs_come_from_a_git_repository(airflow: dockerfile.Image) -> None:
     said(airflow, "airflow", "dag-processor", "--num-runs", "1")
-    found = {
-        each["dag_id"]: each
-        for each in json.loads(said(airflow, "airflow", "dags", "list", "--output", "json"))
-    }
-    assert "flights.daily_delays" in found
+    found = {each["dag_id"]: each for each in listed(airflow, "dags", "list")}
     assert found["flights.daily_delays"]["bundle_name"] == "flights"
-    errors = json.loads(said(airflow, "airflow", "dags", "list-import-errors", "--output", "json") or "[]")
-    assert errors == []
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found["flights.daily_delays"]["bundle_version"] == head.stdout.strip()
+    assert listed(airflow, "dags", "list-import-errors") == []
 
 
 def test_the_api_server_shows_the_console_to_who_logged_in(airflow: dockerfile.Image) -> None:

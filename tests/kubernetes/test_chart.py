@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from forebay.cli.platform import PlatformError, lend
 from forebay.stack import trino_access, trino_rules
 
 CHART = ROOT / "helm" / "forebay"
@@ -202,6 +204,33 @@ def test_who_may_do_what(
     installed: clusters.Cluster, account: str, verb: str, resource: str, namespace: str, may: bool
 ) -> None:
     assert installed.may(account, verb, resource, namespace) is may
+
+
+def test_workspaces_get_the_lakes_credentials_and_keep_their_own(installed: clusters.Cluster) -> None:
+    kubectl = [str(programs.kubernetes() / "kubectl"), "--kubeconfig", str(installed.kubeconfig)]
+    with pytest.raises(PlatformError, match='secrets "forebay-lake" not found'):
+        lend("lakehouse", kubectl)
+
+    def key(namespace: str) -> str:
+        data = installed.get("secret", "forebay-lake", "-n", namespace)["data"]
+        return base64.b64decode(data["access-key"]).decode()
+
+    def make(namespace: str, value: str) -> None:
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "forebay-lake", "namespace": namespace},
+        }
+        installed.kubectl("apply", "-f", "-", given={**secret, "stringData": {"access-key": value}})
+
+    make("lakehouse", "first")
+    make("forebay-night-shift", "own")
+    # There are namespaces of other tests, too.
+    assert {"forebay-flights", "forebay-night-shift"} & set(lend("lakehouse", kubectl)) == {"forebay-flights"}
+    assert lend("lakehouse", kubectl) == []
+    make("lakehouse", "second")
+    assert "forebay-flights" in lend("lakehouse", kubectl)
+    assert (key("forebay-flights"), key("forebay-night-shift")) == ("second", "own")
 
 
 def test_a_workspace_takes_no_more_than_its_share(installed: clusters.Cluster) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +17,8 @@ from forebay.errors import ForebayError
 from forebay.release import Chart, charts
 
 NAMES = tuple(chart.name for chart in charts())
+LAKE, COPY = "forebay-lake", "forebay/copy-of"
+"""The Secret with the lake's credentials, and the label of its copies."""
 
 
 class PlatformError(ForebayError):
@@ -79,6 +84,47 @@ def command(
                 f"{chart.name} was not installed; the charts before it are. helm said:\n{done.stderr.strip()}\n"
                 f"Mend it and repeat the command. Its pods: kubectl get pods -n {namespace}"
             )
+        if chart.name == "forebay":
+            for each in lend(namespace):
+                progress(f"Secret {LAKE} copied to {each}")
+
+
+def lend(namespace: str, kubectl: Sequence[str] = ("kubectl",)) -> list[str]:
+    """Copies the lake's credentials to the workspaces' namespaces, where Spark's pods need them; the names of those.
+
+    A Secret of that name that somebody made there, with credentials of the workspace's own, stays as it is.
+    """
+
+    def ask(*arguments: str, given: object = None) -> Any:
+        done = subprocess.run(
+            [*kubectl, *arguments, "-o", "json"], input=json.dumps(given), capture_output=True, text=True
+        )
+        if done.returncode:
+            raise PlatformError(
+                f"The Secret {LAKE} of {namespace} was not copied to the workspaces' namespaces, where their Spark programs "
+                f"need it. kubectl said: {done.stderr.strip()}\nMake it (docs/runbooks/install.md, step 3) and repeat the command."
+            )
+        return json.loads(done.stdout or "{}")
+
+    spaces = ask("get", "namespaces", "--selector", "forebay/workspace")["items"]
+    if not spaces:
+        return []
+    data = ask("get", "secret", LAKE, "--namespace", namespace)["data"]
+    copied = []
+    for name in (each["metadata"]["name"] for each in spaces):
+        there = ask("get", "secret", LAKE, "--namespace", name, "--ignore-not-found")
+        if there and there["metadata"].get("labels", {}).get(COPY) != namespace:
+            continue
+        if there.get("data") != data:
+            metadata = {"name": LAKE, "namespace": name, "labels": {COPY: namespace}}
+            ask(
+                "apply",
+                "-f",
+                "-",
+                given={"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data},
+            )
+            copied.append(name)
+    return copied
 
 
 def _install(

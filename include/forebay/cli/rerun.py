@@ -146,9 +146,8 @@ def _other_code(api: AirflowApi, old: KnownRun, commits: list[str]) -> list[str]
         return [
             f"{old.name} ran with commit {shown}, and this is {today or 'no commit'}: files were changed besides."
         ]
-    return [
-        f"{old.name} ran with commit {shown}, and this is {today or 'no commit'}. Check that one out to have it."
-    ]
+    mend = "Set the bundle's branch back to that one" if version else "Check that one out"
+    return [f"{old.name} ran with commit {shown}, and this is {today or 'no commit'}. {mend} to have it."]
 
 
 def _inputs(rest: Rest, old: KnownRun, readings: Readings, before: dict[str, Any]) -> dict[str, list[str]]:

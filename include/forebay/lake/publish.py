@@ -29,7 +29,7 @@ from forebay.lake.branch import (
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, NoTransactions, Rest
-from forebay.lake.reversal import at_refs, published_record, reversal
+from forebay.lake.reversal import Published, at_refs, published, published_record, result, reversal
 
 ATTEMPTS = 30
 KEPT = 20
@@ -38,23 +38,6 @@ KEPT = 20
 
 class PublishConflict(LakeError):
     """Main moved under a run, in a way that cannot be repeated on top of it. Nothing of the run is on main."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """What publishing did to one table."""
-
-    table: str
-    snapshot_id: int | None
-    """The run's newest snapshot on main."""
-    base: int | None
-    added: int = 0
-    removed: int = 0
-    """Rows, as the snapshots' writers say."""
-    replayed: bool = False
-    """Whether the rows were repeated on top of what another writer had added meanwhile."""
-    again: bool = False
-    """Whether it had been published before."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +71,7 @@ def publish(
                 if (branch := Branch.find(metadata, run.branch)) is not None:
                     _of_one_try(table, metadata, branch, run, tries or {})
                     steps.append(_step(rest, run, table, metadata, branch))
-                elif (before := _published(table, metadata, run)) is not None:
+                elif (before := published(table, metadata, run)) is not None:
                     done.append(before)
             _all_there(run, wrote, found, {each.table for each in done})
         except PublishConflict as error:
@@ -180,7 +163,7 @@ def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch) -> _
         updates.append({"action": "set-properties", "updates": notes})
     requirements = at_refs(metadata, {MAIN: main, branch.name: branch.head})
     base = branch.base if main == head else main
-    return _Step(Change(table, requirements, updates), _result(table, head, base, line, replayed), branch)
+    return _Step(Change(table, requirements, updates), result(table, head, base, line, replayed), branch)
 
 
 def _changes(step: _Step) -> bool:
@@ -281,33 +264,6 @@ def _of_one_try(table: str, metadata: Json, branch: Branch, run: Run, tries: Map
             )
 
 
-def _published(table: str, metadata: Json, run: Run) -> Published | None:
-    """What the run has on main already."""
-    known = snapshots(metadata)
-    record = published_record(metadata)
-    if record is not None and (record["job"], record["run"]) == (run.job, run.run):
-        line = list(ancestry(known, record["head"], record["base"]))
-        return _result(table, record["head"], record["base"], line, False, again=True)
-    line = [
-        each
-        for each in ancestry(known, ref(metadata, MAIN))
-        if (stamp(each, "job"), stamp(each, "run")) == (run.job, run.run)
-    ]
-    if not line:
-        return None
-    parent = line[-1].get("parent-snapshot-id")
-    return _result(table, int(line[0]["snapshot-id"]), parent, line, False, again=True)
-
-
-def _result(
-    table: str, head: int | None, base: int | None, line: Sequence[Json], replayed: bool, again: bool = False
-) -> Published:
-    def total(name: str) -> int:
-        return sum(int((each.get("summary") or {}).get(name) or 0) for each in line)
-
-    return Published(table, head, base, total("added-records"), total("deleted-records"), replayed, again)
-
-
 def _all_there(run: Run, wrote: Sequence[str], found: Mapping[str, Json], done: set[str]) -> None:
     for table in wrote:
         if table not in found:
@@ -331,7 +287,7 @@ def take_back(rest: Rest, run: Run, tables: Sequence[str]) -> bool:
             continue
         record = published_record(metadata)
         if record is None or (record["job"], record["run"]) != (run.job, run.run):
-            if _published(table, metadata, run) is not None:
+            if published(table, metadata, run) is not None:
                 return False
             continue
         changes.append(reversal(table, metadata, record, run))

@@ -1,13 +1,68 @@
-"""The record that a publish leaves on a table, and the change that takes the publish back."""
+"""What a publish did to a table: the record it leaves there, and the change that takes it back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from forebay.lake.branch import MAIN, PUBLISHED_PROPERTY, RESHAPED_PROPERTY, Branch, Json, ref
+from forebay.lake.branch import (
+    MAIN,
+    PUBLISHED_PROPERTY,
+    RESHAPED_PROPERTY,
+    Branch,
+    Json,
+    ancestry,
+    ref,
+    snapshots,
+    stamp,
+)
 from forebay.lake.identity import Run
 from forebay.lake.rest import Change
+
+
+@dataclass(frozen=True)
+class Published:
+    """What publishing did to one table."""
+
+    table: str
+    snapshot_id: int | None
+    """The run's newest snapshot on main."""
+    base: int | None
+    added: int = 0
+    removed: int = 0
+    """Rows, as the snapshots' writers say."""
+    replayed: bool = False
+    """Whether the rows were repeated on top of what another writer had added meanwhile."""
+    again: bool = False
+    """Whether it had been published before."""
+
+
+def published(table: str, metadata: Json, run: Run) -> Published | None:
+    """What the run has on main already."""
+    known = snapshots(metadata)
+    record = published_record(metadata)
+    if record is not None and (record["job"], record["run"]) == (run.job, run.run):
+        line = list(ancestry(known, record["head"], record["base"]))
+        return result(table, record["head"], record["base"], line, False, again=True)
+    line = [
+        each
+        for each in ancestry(known, ref(metadata, MAIN))
+        if (stamp(each, "job"), stamp(each, "run")) == (run.job, run.run)
+    ]
+    if not line:
+        return None
+    parent = line[-1].get("parent-snapshot-id")
+    return result(table, int(line[0]["snapshot-id"]), parent, line, False, again=True)
+
+
+def result(
+    table: str, head: int | None, base: int | None, line: Sequence[Json], replayed: bool, again: bool = False
+) -> Published:
+    def total(name: str) -> int:
+        return sum(int((each.get("summary") or {}).get(name) or 0) for each in line)
+
+    return Published(table, head, base, total("added-records"), total("deleted-records"), replayed, again)
 
 
 def published_record(metadata: Json) -> Json | None:

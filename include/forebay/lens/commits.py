@@ -123,17 +123,16 @@ class Commits:
                 for each in batch:
                     if not each.answer.done():
                         await self._alone(each)
-        except Exception as error:
-            # Whatever broke it off, none of those without an answer knows more than the other.
-            for each in batch:
-                if not each.answer.done():
-                    each.answer.set_exception(error)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                # Whatever broke it off, none of those without an answer knows more than the other.
+                _end(batch, error)
+                return
             # The first one's own request ended. Clients treat 502 as a commit in an unknown state.
-            stopped = Refused(502, "CommitStateUnknownException", "the lens was stopped during the commit")
-            for each in batch[1:]:
-                if not each.answer.done():
-                    each.answer.set_exception(stopped)
+            _end(
+                batch[1:],
+                Refused(502, "CommitStateUnknownException", "the lens was stopped during the commit"),
+            )
             raise
 
     async def _alone(self, one: _Waiting) -> None:
@@ -222,6 +221,12 @@ class Commits:
                 first_seen=seen.first.get(table),
             ),
         )
+
+
+def _end(waiting: list[_Waiting], error: Exception) -> None:
+    for each in waiting:
+        if not each.answer.done():
+            each.answer.set_exception(error)
 
 
 def identified(change: Json) -> str:
