@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import programs
 
@@ -219,11 +220,13 @@ def inside(
     )  # fmt: skip
 
 
-def start(image: Image, arguments: list[str], *, read_only: bool) -> subprocess.Popen[str]:
+def start(
+    image: Image, arguments: list[str], *, read_only: bool, output: IO[str] | int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Starts an image as a container runtime would: its entry point, environment, folder and user."""
     return subprocess.Popen(
         [*_entering(image.root, image.workdir, image.user, read_only), *image.entrypoint, *arguments],
-        env=image.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=image.env, stdout=output, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 

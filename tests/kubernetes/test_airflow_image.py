@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import dockerfile
 import pytest
@@ -103,25 +104,28 @@ def test_jobs_come_from_a_git_repository(airflow: dockerfile.Image) -> None:
     assert listed(airflow, "dags", "list-import-errors") == []
 
 
-def test_the_api_server_shows_the_console_to_who_logged_in(airflow: dockerfile.Image) -> None:
-    port = free_port(set())
-    process = dockerfile.start(
-        airflow, ["airflow", "api-server", "--port", str(port), "--host", "127.0.0.1"], read_only=False
-    )
-    try:
-        assert _status(f"http://127.0.0.1:{port}/forebay/api/v1/health", process) == 200
-        assert _status(f"http://127.0.0.1:{port}/forebay/api/v1/workspaces", process) == 401
-        assert _status(f"http://127.0.0.1:{port}/forebay/static/editor.js", process) == 401
-    finally:
-        process.kill()
-        process.wait()
+def test_the_api_server_shows_the_console_to_who_logged_in(airflow: dockerfile.Image, tmp_path: Path) -> None:
+    port, log = free_port(set()), tmp_path / "log"
+    command = ["airflow", "api-server", "--port", str(port), "--host", "127.0.0.1", "--workers", "1"]
+    with log.open("w") as output:
+        process = dockerfile.start(airflow, command, read_only=False, output=output)
+        try:
+            for path, status in {
+                "api/v1/health": 200,
+                "api/v1/workspaces": 401,
+                "static/editor.js": 401,
+            }.items():
+                assert _status(f"http://127.0.0.1:{port}/forebay/{path}", process, log) == status
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _status(url: str, process: subprocess.Popen[str]) -> int:
+def _status(url: str, process: subprocess.Popen[str], log: Path) -> int:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None, log.read_text()[-3000:]
         try:
             with opener.open(url, timeout=20) as answer:
                 status: int = answer.status
@@ -130,4 +134,4 @@ def _status(url: str, process: subprocess.Popen[str]) -> int:
             return error.code
         except OSError:
             time.sleep(0.5)
-    raise AssertionError(f"{url} did not answer")
+    raise AssertionError(f"{url} did not answer: {log.read_text()[-3000:]}")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cluster as clusters
-from test_spark import CONFIG, PROGRAM, WHO, namespace, set_state, settings  # noqa: F401  a fixture among them
+from test_spark import CONFIG, PROGRAM, WHO, namespace, set_state, settings, until  # noqa: F401  a fixture among them
 
 from forebay.connections.model import Connection
 from forebay.engines.spark_application import application_name, manifest
@@ -31,7 +31,8 @@ def connection(cluster: clusters.Cluster, namespace: str, token: str = "") -> Co
 
 def test_an_application_that_waits_for_room(cluster: clusters.Cluster, namespace: str) -> None:  # noqa: F811
     found = connection(cluster, namespace)
-    assert application_now(found, WHO) is None
+    # A kind that was made a moment ago is not listed yet.
+    until(lambda: application_now(found, WHO) is None)
     for number in (1, 2):
         who = replace(WHO, number=number)
         made = manifest(who, settings(namespace), PROGRAM, CONFIG.seen_by(who), {}, "tests")
