@@ -102,11 +102,8 @@ def _show_broken_files() -> None:
         return
 
     def list_files(directory: Any, *arguments: Any, **options: Any) -> list[str]:
-        files = found(directory, *arguments, **options)
-        # Airflow looks for the words "dag" and "airflow" in a file before it takes it for one of dags.
-        own = (str(path) for path in loaders(Path(directory)))
         broken = (str(path) for path in watch.broken_files(Path(directory)))
-        return [*files, *(path for path in own if path not in files), *broken]
+        return [*found(directory, *arguments, **options), *broken]
 
     list_files.with_broken_jobs = True  # type: ignore[attr-defined]
     manager.list_py_file_paths = list_files  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Asset, AssetAll, AssetAny, CronTriggerTimetable, Pa
 
 from forebay import watch
 from forebay.errors import ForebayError, JobSpecError, Mistake
+from forebay.files import PYTHON_FOLDER
 from forebay.garbage import not_collected
 from forebay.operators import publish
 from forebay.operators.make import table_asset
@@ -81,6 +82,10 @@ def _load_all(folder: Path) -> dict[str, DAG]:
 
 def build_dag(job: LoadedJob) -> DAG:
     """One job as an Airflow dag; raises JobSpecError when Airflow refuses what the spec allowed."""
+    # The workspace's own Python is of the same commit as the job: in a Git bundle's checkout nobody else knows where.
+    own = str(job.workspace.root / PYTHON_FOLDER)
+    if own not in sys.path:
+        sys.path.insert(0, own)
     try:
         dag = _dag(job)
         _add_tasks(dag, job)

@@ -33,7 +33,8 @@ API = "/api/v1"
 OPEN = frozenset({f"{API}/health"})
 """What answers without a login: whether the platform is well, in one word."""
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+"""What is looked at before it is said that there is no such page; whatever else is a method has no answer here."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ async def _answer(request: Request, status: int, message: str, headers: Any = No
     title = _TITLES.get(status, "Something broke")
     return render(
         request, "message.html", status=status, title=title, message=message, login=login, who=None,
-        places=request.app.state.places if status != 401 else [],
+        # Neither has been asked who it is.
+        places=[] if status in (401, 405) else request.app.state.places,
     )  # fmt: skip
 
 

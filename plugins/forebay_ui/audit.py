@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow.models.dag import DagModel
 from airflow.models.log import Log
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from forebay_ui.auth import Visitor
 
 OURS = "forebay."
 """What every event of the console's own begins with."""
+
+HIDDEN = "forebay:query"
+"""In place of a dag's id, for what is nobody's event: no dag can have it, so neither Airflow nor this page shows the row."""
 
 _NOT_PEOPLE = frozenset(str(state.value) for state in TaskInstanceState) | {
     "state mismatch",
@@ -85,12 +89,12 @@ class Happened:
 
 
 def record(
-    who: Visitor, event: str, *, workspace: str, job: str = "", run: str = "", **details: object
+    who: Visitor, event: str, *, workspace: str = "", job: str = "", run: str = "", **details: object
 ) -> None:
     """Notes what somebody does in the console. `details` are names and numbers: never text that could be secret.
 
     With a `job`, Airflow shows the row to those who may see that job; without one to everybody who may see the
-    audit log at all. The audit page also looks at the workspace.
+    audit log at all. The audit page also looks at the workspace; what is about none it shows to admins.
     """
     kept = {"workspace": workspace, **{name: value for name, value in details.items() if value is not None}}
     row = Log(
@@ -139,7 +143,11 @@ def _rows(who: Visitor, wanted: Wanted, before: int | None) -> list[Happened]:
 
 
 def _conditions(who: Visitor, wanted: Wanted, before: int | None) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [or_(Log.dag_id.in_(sorted(who.jobs)), Log.dag_id.is_(None))]
+    # Those of jobs that Airflow has forgotten are looked at one by one.
+    forgotten = and_(Log.dag_id != HIDDEN, Log.dag_id.not_in(select(DagModel.dag_id)))
+    found: list[ColumnElement[bool]] = [
+        or_(Log.dag_id.in_(sorted(who.jobs)), Log.dag_id.is_(None), forgotten)
+    ]
     match wanted.kind:
         case "console":
             found.append(Log.event.startswith(OURS, autoescape=True))
@@ -194,9 +202,11 @@ def _names(found: Any) -> Any:
 
 
 def _visible(who: Visitor, row: Happened) -> bool:
+    if row.job and row.job not in who.jobs and not who.may("GET", row.job.partition(".")[0]):
+        return False
     if not row.ours:
         return True
     if connection := str(row.known.get("connection_id") or ""):
         return who.may_connection("GET", connection)
     workspace = str(row.known.get("workspace") or "")
-    return who.may("GET", workspace) if workspace else bool(row.job)
+    return who.may("GET", workspace) if workspace else bool(row.job) or who.sees_all

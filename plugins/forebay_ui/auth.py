@@ -120,6 +120,11 @@ class Visitor:
             )
         )
 
+    @cached_property
+    def sees_all(self) -> bool:
+        """Whether they see what others did, whatever it is about: those who may change Airflow's configuration."""
+        return bool(get_auth_manager().is_authorized_configuration(method="PUT", user=self.user))
+
     def _allowed(
         self, method: Method, job: str, workspace: str, entity: DagAccessEntity | None = None
     ) -> bool:

@@ -11,14 +11,13 @@ from typing import Any
 
 from airflow.models.log import Log
 from airflow.utils.session import create_session
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from forebay.connections.model import Report, Side
 from forebay.connections.sealed import Unreadable, seal, unseal
 from forebay_ui.auth import Visitor
 
 EVENT = "forebay.connection_check"
-_RECENT = 2000
 _KEPT = 20
 
 
@@ -60,6 +59,9 @@ def keep(who: Visitor, reports: Iterable[Report]) -> None:
             session.add(
                 Log(
                     event=EVENT,
+                    # Where the database finds the newest ones without reading all the reports.
+                    task_id=report.conn_id,
+                    run_id=report.side,
                     owner=str(who.user.get_id()),
                     owner_display_name=who.name,
                     extra=json.dumps(kept),
@@ -68,18 +70,17 @@ def keep(who: Visitor, reports: Iterable[Report]) -> None:
 
 
 def newest(conn_ids: Iterable[str]) -> dict[str, dict[Side, Result]]:
-    """The last results of each of these connections that was checked of late: one for each side that checked it."""
-    asked = set(conn_ids)
+    """The last results of each of these connections that was ever checked: one for each side that checked it."""
+    last = (
+        select(func.max(Log.id))
+        .where(Log.event == EVENT, Log.task_id.in_(sorted(conn_ids)))
+        .group_by(Log.task_id, Log.run_id)
+    )
     found: dict[str, dict[Side, Result]] = {}
-    query = select(Log).where(Log.event == EVENT).order_by(Log.id.desc()).limit(_RECENT)
     with create_session() as session:
-        for row in session.scalars(query):
+        for row in session.scalars(select(Log).where(Log.id.in_(last))):
             known = _known(row)
-            conn_id = str(known.get("connection_id", ""))
-            if conn_id in asked:
-                of_it = found.setdefault(conn_id, {})
-                if _side(known) not in of_it:
-                    of_it[_side(known)] = _result(row, known)
+            found.setdefault(str(row.task_id), {})[_side(known)] = _result(row, known)
     return found
 
 

@@ -9,42 +9,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
-from airflow.models.connection import Connection
 
 from forebay.errors import ForebayError
+from forebay.lake.rest import trust
 from forebay.stack.airflow_api import AirflowApi, ApiError
-from forebay_ui.lake import CATALOG, connection, lake
+from forebay_ui.component import PATIENCE, Component, NotAsked, Starting, Unwell
+from forebay_ui.lake import CATALOG, lake
 from forebay_ui.owners import root
+from forebay_ui.probe_engines import spark, sql
+from forebay_ui.remedies import helped
 
-State = Literal["ok", "warn", "bad"]
-
-PATIENCE = 2.0
 DEADLINE = 3.0
 """After so many seconds a component counts as silent, whatever its probe is doing."""
-
-
-@dataclass(frozen=True)
-class Component:
-    """How one part of the platform is. `seconds` is how long it took to answer, `since` when this state began."""
-
-    name: str
-    state: State
-    word: str
-    version: str = ""
-    seconds: float | None = None
-    since: float | None = None
-    detail: str = ""
-    remedy: str = ""
-    """The command that shows more or mends it; empty where all is well."""
-    service: str = ""
-    """Its process in the embedded stack."""
-
-
-class Unwell(ForebayError):
-    """A component is there, and not well."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +31,20 @@ class _Probe:
     name: str
     ask: Callable[[], str]
     """Answers with the version; raises when it is not well."""
-    service: str = ""
-    remedy: str = ""
 
 
 # Probes that hang keep their thread until their own patience ends, so it is never waited for.
 _POOL = ThreadPoolExecutor(24, thread_name_prefix="forebay-probe")
 _SEEN: dict[str, tuple[str, float]] = {}
+_ORDER = ("bad", "warn", "unknown", "ok")
+_PROCESSES = {"scheduler": "Scheduler", "dag_processor": "Dag processor", "triggerer": "Triggerer"}
 
 
 def components(api: AirflowApi) -> list[Component]:
     """Every component, those with problems first."""
     running = _embedded()
-    found = [*_airflow(api), *_ask([*_probes()])]
-    return sorted(
-        (_since(each, running) for each in found), key=lambda each: ["bad", "warn", "ok"].index(each.state)
-    )
+    found = [helped(each, running) for each in (*_airflow(api), *_ask(_probes()))]
+    return sorted((_since(each, running or {}) for each in found), key=lambda each: _ORDER.index(each.state))
 
 
 def _ask(probes: list[_Probe]) -> list[Component]:
@@ -85,31 +62,37 @@ def _one(probe: _Probe) -> Component:
         said = probe.ask()
     except Unwell as error:
         return replace(_bad(probe, str(error), "unwell"), seconds=time.monotonic() - began)
+    except Starting as error:
+        return Component(probe.name, "warn", "starting", seconds=time.monotonic() - began, detail=str(error))
+    except NotAsked as error:
+        return Component(probe.name, "unknown", "not asked", detail=str(error))
     except ForebayError as error:
         return _bad(probe, str(error), "not set up")
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         return _bad(probe, f"no answer within {PATIENCE:.0f} s", "silent")
     except httpx.HTTPError as error:
         return _bad(probe, f"cannot be reached: {error}", "down")
+    except OSError as error:
+        return _bad(probe, f"cannot be reached: {error.strerror or error}", "down")
     except Exception as error:  # noqa: BLE001
         # The border of a component: drivers of databases, engines and secrets backends raise what they like, and one
         # component's trouble must not hide the others. Its text could hold a secret, so only its kind is shown.
         return _bad(probe, type(error).__name__, "broken")
-    return Component(probe.name, "ok", "healthy", said, time.monotonic() - began, service=probe.service)
+    return Component(probe.name, "ok", "healthy", said, time.monotonic() - began)
 
 
 def _bad(probe: _Probe, detail: str, word: str) -> Component:
-    return Component(probe.name, "bad", word, detail=detail, remedy=probe.remedy, service=probe.service)
+    return Component(probe.name, "bad", word, detail=detail)
 
 
 def _probes() -> list[_Probe]:
     return [
-        _Probe("Airflow's database", _database, "postgres", "forebay logs postgres"),
-        _Probe("Catalog", _catalog, "store", "forebay logs store"),
-        _Probe("Store", _store, "store", "forebay logs store"),
-        _Probe("Lens", _lens, "lens", "forebay logs lens"),
-        _Probe("SQL engine", _sql, "", "forebay doctor"),
-        _Probe("Spark", _spark, "", "forebay doctor"),
+        _Probe("Airflow's database", _database),
+        _Probe("Catalog", _catalog),
+        _Probe("Store", _store),
+        _Probe("Lens", _lens),
+        _Probe("SQL engine", sql),
+        _Probe("Spark", spark),
     ]
 
 
@@ -126,7 +109,7 @@ def _database() -> str:
 
 def _catalog() -> str:
     config = lake()
-    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+    with _client(config.uri, config.token_uri) as client:
         form = {
             "grant_type": "client_credentials",
             "client_id": config.access_key,
@@ -148,7 +131,7 @@ def _catalog() -> str:
 
 def _store() -> str:
     config = lake()
-    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+    with _client(config.s3_endpoint) as client:
         answer = client.get(config.s3_endpoint)
     if answer.status_code >= 500:
         raise Unwell(f"answers with HTTP {answer.status_code}")
@@ -160,80 +143,46 @@ def _lens() -> str:
     config = lake()
     if not config.lens:
         raise ForebayError(f"the connection '{CATALOG}' names no lens, so no run can write")
-    with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+    with _client(config.lens) as client:
         answer = client.get(f"{config.lens}/health")
     if answer.is_error:
         raise Unwell(str(answer.json().get("status") or f"HTTP {answer.status_code}"))
     return f"Forebay {version('forebay')}"
 
 
-def _sql() -> str:
-    found = _required("lake_sql")
-    if found.conn_type != "duckdb":
-        return f"{found.conn_type}: not asked"
-    import duckdb
-
-    with duckdb.connect() as engine:
-        engine.execute("SELECT 1").fetchone()
-    return f"DuckDB {duckdb.__version__}, in each task"
-
-
-def _spark() -> str:
-    from forebay.machine import java
-
-    found = _required("lake_spark")
-    if str(found.host or "").startswith("local"):
-        java.require()
-    return f"{version('pyspark')}, {found.host}"
-
-
-def _required(conn_id: str) -> Connection:
-    found = connection(conn_id)
-    if found is None:
-        raise ForebayError(f"Airflow has no connection '{conn_id}'")
-    return found
+def _client(*addresses: str) -> httpx.Client:
+    return httpx.Client(timeout=PATIENCE, verify=trust(*addresses), trust_env=False)
 
 
 def _airflow(api: AirflowApi) -> list[Component]:
-    names = {"scheduler": "Scheduler", "dag_processor": "Dag processor", "triggerer": "Triggerer"}
     began = time.monotonic()
     try:
         health = api.get("/monitor/health")
-        took, number = time.monotonic() - began, str(api.get("/version")["version"])
+        took, number = time.monotonic() - began, f"Airflow {api.get('/version')['version']}"
     except ApiError as error:
-        return [Component("API server", "warn", "unwell", detail=str(error), service="api-server")]
-    found = [Component("API server", "ok", "healthy", f"Airflow {number}", took, service="api-server")]
-    for key, name in names.items():
+        unsaid = "the API server does not tell"
+        return [
+            Component("API server", "warn", "unwell", detail=str(error)),
+            *(Component(name, "unknown", "not known", detail=unsaid) for name in _PROCESSES.values()),
+        ]
+    found = [Component("API server", "ok", "healthy", number, took)]
+    for key, name in _PROCESSES.items():
         part = health.get(key) or {}
-        service, beat = key.replace("_", "-"), part.get(f"latest_{key}_heartbeat")
-        at = datetime.fromisoformat(str(beat)).timestamp() if beat else None
+        beat = part.get(f"latest_{key}_heartbeat")
         if part.get("status") == "healthy":
-            found.append(Component(name, "ok", "healthy", f"Airflow {number}", took, service=service))
-        else:
-            last = (
-                f"last heartbeat {datetime.fromisoformat(str(beat)):%Y-%m-%d %H:%M:%S} UTC"
-                if beat
-                else "never seen"
-            )
-            found.append(
-                Component(
-                    name,
-                    "bad",
-                    "silent",
-                    since=at,
-                    detail=last,
-                    remedy=f"forebay logs {service}",
-                    service=service,
-                )
-            )
+            found.append(Component(name, "ok", "healthy", number, took))
+            continue
+        at = datetime.fromisoformat(str(beat)) if beat else None
+        last = f"last heartbeat {at:%Y-%m-%d %H:%M:%S} UTC" if at else "never seen"
+        found.append(Component(name, "bad", "silent", since=at.timestamp() if at else None, detail=last))
     return found
 
 
-def _embedded() -> Mapping[str, Any]:
-    """The supervised processes where this is the embedded stack; nothing elsewhere."""
+def _embedded() -> Mapping[str, Any] | None:
+    """The supervised processes where this is the embedded stack; None elsewhere."""
     state = os.environ.get("FOREBAY_MEMBER_OF")
     if not state:
-        return {}
+        return None
     from forebay.stack import supervisor
     from forebay.stack.layout import Stack
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from airflow.api_fastapi.app import get_auth_manager
 from airflow.models.log import Log
 from airflow.models.variable import Variable
 from airflow.utils.session import create_session
@@ -25,11 +24,9 @@ from forebay.query.limits import Limits
 from forebay.query.on_trino import server_of
 from forebay.query.pool import Engine, Pool, Setup
 from forebay_ui import audit
+from forebay_ui.audit import HIDDEN
 from forebay_ui.auth import Visitor
 from forebay_ui.lake import connection, lake
-
-HIDDEN = "forebay:query"
-"""In place of a dag's id: no dag can have it, so Airflow shows these rows to nobody."""
 
 _EVENT = "forebay.query_text"
 _SAVED = "forebay.query."
@@ -62,6 +59,8 @@ class Past:
     rows: int | None = None
     seconds: float | None = None
     error: str = ""
+    cap: int = Limits().seconds
+    """Seconds after which it is ended."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,15 @@ def pool() -> Pool:
 def workspaces(who: Visitor) -> list[str]:
     """Where they may query: the workspaces whose jobs they may edit."""
     return [name for name in who.owners.names if who.may("PUT", name)]
+
+
+def must_query(who: Visitor, workspace: str) -> None:
+    """Raises NoRight for a workspace in which they may not query."""
+    if not who.may("PUT", workspace):
+        raise NoRight(
+            f"Your role in Airflow does not let you query in the workspace '{workspace}': that takes the right to edit its "
+            "jobs. Ask its owner for it."
+        )
 
 
 def setup(who: Visitor, workspace: str) -> Setup:
@@ -143,15 +151,12 @@ def new(who: Visitor, workspace: str, sql: str, **more: Any) -> Past:
     return Past(uuid.uuid4().hex[:16], who.name, user, time.time(), workspace, sql, **more)
 
 
-def sees_all(who: Visitor) -> bool:
-    """Whether they see everybody's history: those who may change Airflow's configuration."""
-    return bool(get_auth_manager().is_authorized_configuration(method="PUT", user=who.user))
-
-
 def history(who: Visitor, everyone: bool = False, words: str = "", limit: int = 50) -> list[Past]:
     """Queries, newest first: their own, or everybody's where they may see that."""
-    if everyone and not sees_all(who):
+    if everyone and not who.sees_all:
         raise NoRight("Only who may change Airflow's configuration sees what others queried.")
+    if everyone:
+        audit.record(who, "query_history")
     query = select(Log).where(Log.dag_id == HIDDEN, Log.event == _EVENT).order_by(Log.id.desc()).limit(limit)
     if not everyone:
         query = query.where(Log.owner == str(who.user.get_id()))
@@ -171,8 +176,11 @@ def past(who: Visitor, query: str) -> Past | None:
             select(Log).where(Log.dag_id == HIDDEN, Log.run_id == query, Log.event == _EVENT)
         )
         found = None if row is None else _past(row)
-    if found is None or (found.owner != str(who.user.get_id()) and not sees_all(who)):
+    if found is None or found.owner == str(who.user.get_id()):
+        return found
+    if not who.sees_all:
         return None
+    audit.record(who, "query_read", workspace=found.workspace, query=found.id, of=found.who)
     return found
 
 
@@ -222,21 +230,21 @@ def forget(who: Visitor, workspace: str, name: str) -> bool:
 def _kept(asked: Past) -> dict[str, Any]:
     return {
         "workspace": asked.workspace, "sql": asked.sql, "parameters": asked.parameters, "engine": asked.engine,
-        "format": asked.format, "tables": list(asked.tables), "state": asked.state,
+        "format": asked.format, "tables": list(asked.tables), "state": asked.state, "cap": asked.cap,
     }  # fmt: skip
 
 
 def _past(row: Log) -> Past:
     kept = json.loads(row.extra or "{}")
     at = row.dttm.astimezone(UTC).timestamp() if row.dttm else 0.0
-    state = str(kept.get("state") or "running")
-    if state == "running" and datetime.now(UTC).timestamp() - at > Limits().seconds + _LOST:
+    state, cap = str(kept.get("state") or "running"), int(kept.get("cap") or Limits().seconds)
+    if state == "running" and datetime.now(UTC).timestamp() - at > cap + _LOST:
         state = "lost"
     return Past(
         str(row.run_id), str(row.owner_display_name or row.owner), str(row.owner), at, str(kept.get("workspace") or ""),
         str(kept.get("sql") or ""), kept.get("parameters") or {}, str(kept.get("engine") or ""),
         str(kept.get("format") or "rows"), tuple(kept.get("tables") or ()), state, kept.get("rows"),
-        kept.get("seconds"), str(kept.get("error") or ""),
+        kept.get("seconds"), str(kept.get("error") or ""), cap,
     )  # fmt: skip
 
 

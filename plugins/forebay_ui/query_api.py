@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -24,7 +24,6 @@ from forebay_ui.queries import NoRight, Past
 from forebay_ui.running import MEDIA, RUNNING, Running, refusal, start
 
 api = APIRouter()
-_NAMED = 3_000
 _NAME = r"^[a-z][a-z0-9_]*$"
 
 Workspace = Annotated[
@@ -111,6 +110,7 @@ async def query(request: Request, who: Visiting, ask: Ask) -> Response:
 def check(who: Visiting, ask: Check) -> dict[str, Any]:
     """What is wrong with a text, its parameters, and the tables it reads; nothing runs."""
     try:
+        queries.must_query(who, ask.workspace)
         setup = queries.setup(who, ask.workspace)
         wrong, parameters, reads = mistakes(ask.sql, setup.engine)
     except ForebayError as error:
@@ -123,19 +123,32 @@ def check(who: Visiting, ask: Check) -> dict[str, Any]:
 
 
 @api.get("/query/tables")
-def query_tables(who: Visiting) -> dict[str, Any]:
-    """What an editor completes: the tables you may read (of very many the first ones), and the functions."""
+def query_tables(
+    who: Visiting,
+    begin: Annotated[str, Query(max_length=400, description="How the tables' names begin.")] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 500,
+) -> JSONResponse:
+    """What an editor completes: namespaces, functions, and the tables you may read whose names begin so.
+
+    Of very many tables it names the first ones, and says that there are `more`: ask with a longer beginning.
+    """
     view = index().view(wait=2)
-    found = [entry for name, entry in sorted(view.entries.items()) if who.reads(entry.namespace)]
+    names = sorted(name for name in view.entries if name.startswith(begin.lower()))
+    found = [entry for entry in map(view.entries.__getitem__, names) if who.reads(entry.namespace)]
     tables = [
         {
             "table": entry.table,
             "comment": entry.comment,
             "columns": [[column.name, column.type] for column in entry.columns],
         }
-        for entry in found[:_NAMED]
+        for entry in found[:limit]
     ]
-    return {"tables": tables, "more": len(found) > _NAMED, "functions": sorted(known_functions())}
+    namespaces = [name for name in sorted(view.namespaces) if who.reads(name)]
+    functions = sorted(known_functions())
+    # Made here, as FastAPI would look at each of the many values first.
+    return JSONResponse(
+        {"tables": tables, "more": len(found) > limit, "namespaces": namespaces, "functions": functions}
+    )
 
 
 @api.get("/query/history")

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forebay.checks.results import TABLE as CHECK_RESULTS
-from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.connection import CatalogConfig, DeletedByValue, LakeError
+from forebay.lake.describe import Size
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 SAMPLE = 20
-_MANY_FILES = 20_000
+MANY_FILES = 20_000
+"""From more files on only totals are shown: looking at each takes long."""
 SMALL = 8 << 20
 """A data file below this is small: a reader spends more on opening it than on its rows."""
 _BUCKETS = (
@@ -46,17 +48,21 @@ class Part:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """The files that a table's main leads to."""
+    """The files that a table's main leads to. None is what only shows when each of them is looked at."""
 
     files: int
-    bytes: int
-    small: int
+    bytes: int | None
+    small: int | None
     delete_files: int
+    delete_share: float
+    """Delete files among all files, from 0 to 1."""
     buckets: list[tuple[str, int]]
     partitions: list[Part]
-    partition_count: int
+    partition_count: int | None
     skew: float | None
     """The largest partition's bytes over the mean partition's; None where the table has no partitions."""
+    only_totals: str = ""
+    """Why the files were not looked at one by one."""
 
 
 def sample(config: CatalogConfig, name: str, snapshot: int | None = None, limit: int = SAMPLE) -> Rows:
@@ -68,13 +74,20 @@ def sample(config: CatalogConfig, name: str, snapshot: int | None = None, limit:
     return Rows(list(found.column_names), rows)
 
 
-def files(config: CatalogConfig, name: str, expected: int | None) -> FileSummary:
-    """How the table lies in files; refuses tables with very many, of which listing them takes long."""
-    if expected is not None and expected > _MANY_FILES:
-        raise LakeError(f"The table has {expected:,} files; more than {_MANY_FILES:,} are not listed here.")
+def files(config: CatalogConfig, name: str, size: Size, most: int = MANY_FILES) -> FileSummary:
+    """How the table lies in files; only their totals where there are more than `most`."""
     table = _load(config, name)
     with config.reached():
-        tasks = list(table.scan().plan_files())
+        data, deletes = _counted(table)
+    share = deletes / (deletes + data) if deletes else 0.0
+    why = f"It has more than {most:,}, which takes long." if max(data, size.files or 0) > most else ""
+    try:
+        with config.reached():
+            tasks = [] if why else list(table.scan().plan_files())
+    except DeletedByValue as error:
+        why = str(error)
+    if why:
+        return FileSummary(data, size.bytes, None, deletes, share, [], [], None, None, why)
     sizes = [task.file.file_size_in_bytes for task in tasks]
     buckets = {label: 0 for _, label in _BUCKETS}
     for each in sizes:
@@ -91,10 +104,20 @@ def files(config: CatalogConfig, name: str, expected: int | None) -> FileSummary
     )
     mean = sum(part.bytes for part in listed) / len(listed) if listed else 0
     return FileSummary(
-        len(tasks), sum(sizes), sum(each < SMALL for each in sizes),
-        len({delete.file_path for task in tasks for delete in task.delete_files}),
+        len(tasks), sum(sizes), sum(each < SMALL for each in sizes), deletes, share,
         list(buckets.items()), listed[:_PARTITIONS], len(listed), listed[0].bytes / mean if mean else None,
     )  # fmt: skip
+
+
+def _counted(table: "Table") -> tuple[int, int]:
+    """Data files and delete files of main, as its list of manifests counts them: one small file."""
+    from pyiceberg.manifest import ManifestContent
+
+    snapshot = table.current_snapshot()
+    counts = {ManifestContent.DATA: 0, ManifestContent.DELETES: 0}
+    for each in snapshot.manifests(table.io) if snapshot else ():
+        counts[each.content] += (each.added_files_count or 0) + (each.existing_files_count or 0)
+    return counts[ManifestContent.DATA], counts[ManifestContent.DELETES]
 
 
 def check_results(config: CatalogConfig, name: str, limit: int) -> list[dict[str, Any]]:
@@ -185,15 +208,25 @@ def _load(config: CatalogConfig, name: str) -> "Table":
 
 
 def _partition(table: "Table", file: Any) -> str:
-    spec = table.specs()[file.spec_id]
-    schema = table.schema()
+    """A file's partition, by the partitioning that the table had when it was written."""
+    from pyiceberg.transforms import VoidTransform
+
     names = []
-    for position, field in enumerate(spec.fields):
-        source = schema.find_type(field.source_id)
-        value = file.partition[position]
-        shown = "null" if value is None else field.transform.to_human_string(source, value)
-        names.append(f"{field.name}={shown}")
-    return ", ".join(names)
+    for position, field in enumerate(table.specs()[file.spec_id].fields):
+        if isinstance(field.transform, VoidTransform):
+            continue
+        value, source = file.partition[position], _type_of(table, field.source_id)
+        shown = str(value) if source is None else field.transform.to_human_string(source, value)
+        names.append(f"{field.name}={'null' if value is None else shown}")
+    return ", ".join(names) or "written before it was partitioned"
+
+
+def _type_of(table: "Table", column: int) -> Any:
+    """A column's type, also of one that was dropped; None where no schema has it any more."""
+    for schema in (table.schema(), *reversed(table.schemas().values())):
+        if schema.find_column_name(column) is not None:
+            return schema.find_type(column)
+    return None
 
 
 def _text(value: Any) -> str | None:

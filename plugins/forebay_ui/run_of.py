@@ -156,7 +156,7 @@ def document(the: TheRun) -> dict[str, Any]:
                 "checks": dict(step.checks),
                 "said": list(step.said),
                 "query": step.query,
-                "engine_link": engine_link(the.known, step.task, step.query),
+                "engine_link": engine_link(the.known, step)[1],
             }
             for step in told.steps
         ],

@@ -97,11 +97,7 @@ def start(
     rows: int | None = None,
 ) -> Running:
     """Checks a query and its asker's rights, notes it, and starts it. Raises ForebayError."""
-    if not who.may("PUT", workspace):
-        raise NoRight(
-            f"Your role in Airflow does not let you query in the workspace '{workspace}': that takes the right to edit its "
-            "jobs. Ask its owner for it."
-        )
+    queries.must_query(who, workspace)
     setup = queries.setup(who, workspace)
     found = asked(sql)
     job = prepared(found, given, setup.engine, who.reads, explain=explain)
@@ -114,7 +110,7 @@ def start(
     }
     past = queries.new(
         who, workspace, sql, parameters=kept, engine=setup.engine, format="explain" if explain else format,
-        tables=job.reads,
+        tables=job.reads, cap=limits.seconds,
     )  # fmt: skip
     worker = queries.pool().take(setup)
     made = Running(past, worker, limits)

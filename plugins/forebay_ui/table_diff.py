@@ -83,14 +83,12 @@ def _between(who: Visiting, the: Table, old: int | None, new: int, key: str) -> 
     note(who, "compare", the, **{"from": old, "to": new})
     columns = [name.strip() for name in key.split(",") if name.strip()]
     both = between(the.name, the.metadata, old, new)
-    config = lake()
-    with config.reached():
-        try:
-            return difference(
-                root(), config, the.job, the.metadata, both, key=columns, limit=_ROWS, most=_BYTES,
-                more="Choose two that are nearer to each other",
-            )  # fmt: skip
-        except (KeyError, StopIteration):
-            raise HTTPException(
-                422, "One of the snapshots has columns that the table's document has lost."
-            ) from None
+    try:
+        return difference(
+            root(), lake(), the.job, the.metadata, both, key=columns, limit=_ROWS, most=_BYTES,
+            more="Choose two that are nearer to each other",
+        )  # fmt: skip
+    except (KeyError, StopIteration):
+        raise HTTPException(
+            422, "One of the snapshots has columns that the table's document has lost."
+        ) from None

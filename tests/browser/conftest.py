@@ -23,6 +23,8 @@ _spec.loader.exec_module(_module)
 lab = _module.lab
 """The stack of the integration tests, started once more for the browser."""
 
+from places import pages  # noqa: E402  the folder is on the path by now
+
 if TYPE_CHECKING:
     from stack_of_tests import Lab
 
@@ -49,6 +51,23 @@ def filled(lab: Lab) -> Lab:
     run = lab.forebay("run", "lab.console")
     assert run.returncode == 0, run.stdout + run.stderr
     return lab
+
+
+@pytest.fixture(scope="session")
+def bad(filled: Lab) -> str:
+    """A run that failed after it had written; the one before it is published."""
+    for job, word, code in (("source", "", 0), ("people", "word=a", 0), ("people", "word=bad", 1)):
+        run = filled.forebay("run", f"tale.{job}", *(["--param", word] if word else []))
+        assert run.returncode == code, run.stdout + run.stderr
+    return str(filled.json("runs", "tale.people", "--limit", "1")[0]["run_id"])
+
+
+@pytest.fixture(scope="session")
+def every_page(filled: Lab, bad: str) -> list[str]:
+    """The paths of all pages, with a run that failed and one that is published."""
+    ran = filled.json("runs", "tale.people", "--limit", "20")
+    good = next(str(each["run_id"]) for each in ran if each["state"] == "published")
+    return pages(bad, good)
 
 
 @pytest.fixture(scope="session")

@@ -2,56 +2,75 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from places import faults, shown_by
 from playwright.sync_api import FrameLocator, Page, expect
+
+from console_client import routes
 
 if TYPE_CHECKING:
     from stack_of_tests import Lab
 
 PHONE = {"viewport": {"width": 375, "height": 740}}
-TABLE = "catalog/lab/console_rows"
-PAGES = (
-    "health", "workspaces", "workspaces/lab", "catalog", "catalog?q=label", "catalog/lab", TABLE, f"{TABLE}/sample",
-    f"{TABLE}/history", f"{TABLE}/files", f"{TABLE}/checks", "catalog/lab/console_copy/lineage", f"{TABLE}/diff",
-    f"{TABLE}/rollback?snapshot=0", f"{TABLE}/open", "connections", "connections/lake_catalog", "sql", "jobs", "runs",
-    "jobs/lab.console", "jobs/lab.console/why", "audit", "audit?kind=all", "api/v1/docs", "nothing",
-)  # fmt: skip
-SERIOUS = ("serious", "critical")
 
 
 def lake(page: Page) -> FrameLocator:
     return page.frame_locator("iframe[title=Lake]")
 
 
-def faults(page: Page) -> list[str]:
-    """What axe-core finds that keeps somebody from using the page."""
-    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']} ({each['impact']}): {each['help']}\n  "
-        + "\n  ".join(
-            f"{node['html'][:160]} {json.dumps(node.get('failureSummary', ''))[:300]}"
-            for node in each["nodes"][:4]
-        )
-        for each in found
-        if each["impact"] in SERIOUS
-    ]
+def test_the_list_of_pages_is_all_of_them(filled: Lab, every_page: list[str]) -> None:
+    forms = ("/static/", "/api/", "/audit/export.", "/{rest")
+    wanted = [path for path, methods, _ in routes(filled) if "GET" in methods and not path.startswith(forms)]
+    # These lead on to another page, or are a part of one.
+    no_pages = ("/", "/runs/{name}", "/sql/tables/{namespace}")
+    missing = [path for path in wanted if path not in no_pages and not shown_by(path, every_page)]
+    assert len(wanted) > 25
+    assert missing == []
 
 
 @pytest.mark.parametrize(
     "options", [{"color_scheme": "light"}, {"color_scheme": "dark"}], ids=("light", "dark")
 )
-def test_nobody_is_kept_out(page: Page, options: dict[str, Any]) -> None:
+def test_nobody_is_kept_out(page: Page, every_page: list[str], options: dict[str, Any]) -> None:
     wrong = {}
-    for path in PAGES:
+    for path in every_page:
         page.goto(f"/forebay/{path}")
         if found := faults(page):
             wrong[path] = found
     assert not wrong, "\n".join(f"{path}\n" + "\n".join(found) for path, found in wrong.items())
+
+
+@pytest.mark.parametrize(
+    "options", [{"color_scheme": "light"}, {"color_scheme": "dark"}], ids=("light", "dark")
+)
+def test_nobody_is_kept_out_of_what_comes_up(page: Page, options: dict[str, Any]) -> None:
+    """What is there only when somebody asked for it: rows, a chart, a plan, files, a finished check."""
+    wrong = {}
+    page.goto("/forebay/sql?workspace=lab")
+    page.get_by_role("textbox", name="SQL", exact=True).click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("SELECT id, label FROM lab.console_rows ORDER BY id")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("cell", name="two")).to_be_visible()
+    wrong["rows"] = faults(page)
+    page.get_by_role("button", name="Chart").click()
+    expect(page.locator("#chart svg rect").first).to_be_visible()
+    wrong["chart"] = faults(page)
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("#status")).to_contain_text("done", timeout=60_000)
+    wrong["plan"] = faults(page)
+    page.goto("/forebay/connections/lake_catalog")
+    page.get_by_role("button", name="Check now").click()
+    expect(page.get_by_text("works", exact=True)).to_have_count(2, timeout=60_000)
+    wrong["check"] = faults(page)
+    page.goto("/forebay/connections")
+    page.get_by_role("button", name="Check all").click()
+    expect(page.get_by_role("button", name="Check all again")).to_be_visible(timeout=60_000)
+    wrong["all checks"] = faults(page)
+    assert not any(wrong.values()), "\n".join(f"{what}\n" + "\n".join(found) for what, found in wrong.items())
 
 
 @pytest.mark.parametrize("options", [{"storage_state": None}])
@@ -65,14 +84,25 @@ def test_the_way_in_has_a_style_and_no_faults(page: Page, options: dict[str, Any
 
 
 @pytest.mark.parametrize("options", [PHONE])
-def test_no_page_is_wider_than_a_phone(page: Page, options: dict[str, Any]) -> None:
+def test_no_page_is_wider_than_a_phone(page: Page, every_page: list[str], options: dict[str, Any]) -> None:
     wide = {}
-    for path in PAGES:
+    for path in every_page:
         page.goto(f"/forebay/{path}")
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > 375:
             wide[path] = width
     assert not wide
+
+
+@pytest.mark.parametrize("options", [{"java_script_enabled": False}])
+def test_every_page_opens_without_javascript(
+    page: Page, every_page: list[str], options: dict[str, Any]
+) -> None:
+    for path in every_page:
+        answer = page.goto(f"/forebay/{path}")
+        assert answer is not None
+        assert answer.status == (404 if path == "nothing" else 200), path
+        expect(page.get_by_role("heading", level=1), path).to_be_visible()
 
 
 @pytest.mark.parametrize("options", [{"java_script_enabled": False}])

@@ -11,17 +11,7 @@ from playwright.sync_api import FrameLocator, Page, expect
 if TYPE_CHECKING:
     from stack_of_tests import Lab
 
-PHONE = {"viewport": {"width": 375, "height": 740}}
 NO_SCRIPT = {"java_script_enabled": False}
-
-
-@pytest.fixture(scope="session")
-def bad(filled: Lab) -> str:
-    """A run that failed after it had written; the one before it is published."""
-    for job, word, code in (("source", "", 0), ("people", "word=a", 0), ("people", "word=bad", 1)):
-        run = filled.forebay("run", f"tale.{job}", *(["--param", word] if word else []))
-        assert run.returncode == code, run.stdout + run.stderr
-    return str(filled.json("runs", "tale.people", "--limit", "1")[0]["run_id"])
 
 
 def tab(page: Page) -> FrameLocator:
@@ -74,25 +64,9 @@ def test_why_a_job_is_not_running(page: Page, bad: str) -> None:
     expect(page).to_have_url(re.compile(r"/plugin/lake/forebay/jobs/tale\.daily$"))
 
 
-def _pages(bad: str) -> list[str]:
-    run = f"runs/tale.people/{bad}"
-    return [
-        "runs", "runs?job=tale.people&state=failed", "jobs", "jobs?q=tale", "jobs/tale.people", "jobs/tale.totals", run,
-        f"{run}?tab=1", f"{run}/diff", f"{run}/why", f"{run}/publish", f"{run}/discard",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("options", [PHONE])
-def test_nothing_of_a_run_is_cut_off_on_a_phone(page: Page, bad: str, options: dict[str, Any]) -> None:
-    for path in _pages(bad):
-        page.goto(f"/forebay/{path}")
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= 375, f"{path} is {wide} px wide"
-
-
 @pytest.mark.parametrize("options", [{"color_scheme": "dark"}, {"color_scheme": "light"}])
-def test_text_can_be_read_in_both_themes(page: Page, bad: str, options: dict[str, Any]) -> None:
-    for path in _pages(bad):
+def test_text_can_be_read_in_both_themes(page: Page, every_page: list[str], options: dict[str, Any]) -> None:
+    for path in every_page:
         page.goto(f"/forebay/{path}")
         weak = page.evaluate(CONTRAST)
         assert weak == [], f"{path}: {weak}"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.typedef import Record
+
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import Run, TaskTry
@@ -46,3 +50,27 @@ class Lake:
             found = engine.query(f"SELECT n FROM lake.{self.name(table)} ORDER BY n")
         numbers: list[int] = found.column("n").to_pylist()
         return numbers
+
+
+def data_file(row: str) -> DataFile:
+    """A file of one row that is never read."""
+    made = DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=f"s3://warehouse/histories/{row}",
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=1,
+        column_sizes={},
+        value_counts={},
+        null_value_counts={},
+        nan_value_counts={},
+        lower_bounds={},
+        upper_bounds={},
+        key_metadata=None,
+        split_offsets=None,
+        equality_ids=None,
+        sort_order_id=None,
+    )
+    made.spec_id = PartitionSpec().spec_id
+    return made

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -26,11 +27,15 @@ from forebay.checks.run import check, failure
 from forebay.engines.background import Cancelled
 from forebay.engines.duckdb import DuckDBEngine, lake_name
 from forebay.errors import ForebayError
+from forebay.lake.built_on import NOBODY, Lake, plan, plan_to
 from forebay.lake.commit import Draft
 from forebay.lake.connection import CatalogConfig
-from forebay.lake.identity import TaskTry
+from forebay.lake.history import blame, on_main
+from forebay.lake.identity import Run, TaskTry
+from forebay.lake.lineage import Graph
 from forebay.lake.publish import publish
 from forebay.lake.rest import Rest
+from forebay.lake.state import RunsOf
 from forebay.lake.tables import TableDefinition, load, row_count
 from forebay.operators.checks import ChecksOperator
 from forebay.sqltext import MACROS
@@ -373,13 +378,15 @@ def operator(
         def connection(conn_id: str) -> Any:
             return SimpleNamespace(conn_type="duckdb", extra_dejson={"threads": 1})
 
-    return Here(
+    made = Here(
         task_id="trust",
         table=table,
         rules=[one.as_dict() for one in expect],
         conn_id="lake_sql",
         job_name="lab.job",
     )
+    made._who = who or TaskTry("lab.job", "run_1", task="trust", engine="duckdb")
+    return made
 
 
 def context() -> dict[str, Any]:
@@ -443,7 +450,8 @@ def test_results_that_cannot_be_kept_hide_no_verdict(
 def test_results_of_four_at_a_time_are_all_kept(config: CatalogConfig, lens: str, namespace: str) -> None:
     def keep(number: int) -> str:
         row = {"checked_at": datetime.now(UTC), "job": f"job_{number}", "rule": "r", "success": True}
-        return results.keep(replace(config, lens=lens).main(), f"{namespace}_new", [row])
+        who = TaskTry(f"lab.job_{number}", "run_1", task="trust")
+        return results.keep(replace(config, lens=lens).main(), f"{namespace}_new", [row], who, {})
 
     with ThreadPoolExecutor(4) as pool:
         names = list(pool.map(keep, range(8)))
@@ -476,6 +484,46 @@ def test_a_run_s_rows_move_on_its_branch_and_are_published_together(
     assert rows(engine, table) == [(1, "a", 5)]
     assert rows(engine, held, "id, _run") == [(2, "run_1")]
     assert quarantine.unfinished(load(config, held), load(config, table)) is None  # type: ignore[arg-type]
+
+
+def test_what_checks_found_says_who_looked_and_is_no_part_of_the_run(
+    config: CatalogConfig, lens: str, engine: DuckDBEngine, namespace: str
+) -> None:
+    table, kept, held = f"{namespace}.t", f"{namespace}.{results.TABLE}", f"{namespace}.t__quarantine"
+    seen = replace(config, lens=lens)
+
+    def looked(run: str, values: str) -> TaskTry:
+        who = TaskTry(
+            job="lab.job", run=run, task="trust", number=2, writes=(table, held), user="ann", engine="duckdb"
+        )
+        with DuckDBEngine(seen.seen_by(replace(who, task="write")), macros=MACROS) as inside:
+            make(inside, table, values)
+        with suppress(AirflowFailException):
+            operator(seen, table, rules({"rule": "row_count", "max": 1}), who).execute(context())  # type: ignore[arg-type]
+        return who
+
+    published, failed = looked("one", "(1, 'a', 5)"), looked("two", "(1, 'a', 5), (2, 'b', 6)")
+    with Rest(seen) as rest:
+        publish(rest, published, (table, held), {"write": 2, "trust": 2}, (table,))
+        found = rest.tables([table, kept])
+    events = [each.made for each in blame(found[kept])]
+    assert [(made.job, made.run, made.task, made.number, made.user, made.engine) for made in events if made] == [
+        ("lab.job", run, "trust", 2, "ann", "duckdb") for run in ("two", "one")
+    ]  # fmt: skip
+    (read,) = events[1].inputs if events[1] else ()
+    assert (read.table, read.snapshot) == (table, on_main(found[table], published).head)  # type: ignore[union-attr]
+    # The run of a check that refused its rows has failed, and is not half published.
+    assert RunsOf.read(kept, found[kept]).words(failed) == set()
+    assert RunsOf.read(table, found[table]).words(failed) == {"open"}
+    # Taking a run out leaves what was found, and nobody's check keeps a run from being taken out.
+    lake = Lake(found.items())
+    taken = plan(lake, Run("lab.job", "one"))
+    assert ([each.table for each in taken.tables], taken.dependents) == ([table], ())
+    assert plan_to(lake, kept, None).run == NOBODY
+    graph = Graph()
+    for name, document in found.items():
+        graph.add(name, document)
+    assert (graph.edges, graph.foreign) == ({}, set())
 
 
 def test_a_killed_check_stops(config: CatalogConfig, engine: DuckDBEngine, namespace: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import socket
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ from trino_server import TrinoServer
 from forebay.connections import doctor
 from forebay.connections.model import Connection, Report, Step
 from forebay.connections.network import resolve
+from forebay.engines.spark import spark_home
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.rest import Rest
+from forebay.machine import java
 from forebay.stack.services import postgres_program
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
@@ -197,12 +201,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
             process.wait()
 
 
-def with_tls(certificate: Path, port: int) -> Callable[[socket.socket], None]:
-    """What a PostgreSQL with TLS does with a line; the one from the wheel has none, so this stands before it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+def with_tls(port: int, *certificates: Path) -> Callable[[socket.socket], None]:
+    """What a PostgreSQL with TLS does with a line; the one from the wheel has none, so this stands before it.
+
+    Several certificates are those of several servers behind one address: each line gets to the next one.
+    """
+    contexts = []
+    for certificate in certificates:
+        contexts.append(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        contexts[-1].load_cert_chain(certificate)
+    turns = itertools.cycle(contexts)
 
     def talk(line: socket.socket) -> None:
+        context = next(turns)
         assert line.recv(8) == struct.pack("!ii", 8, 80877103)
         line.sendall(b"S")
         with (
@@ -241,17 +252,50 @@ def test_a_database_behind_tls(postgres: Postgres, tmp_path: Path) -> None:
     without = check(postgres.connection(extra={"sslmode": "require"}))
     assert step(without, "tls").found == "the server has no TLS, and sslmode is require"
     authority = Authority.new()
-    with speaking(with_tls(authority.issue(tmp_path), postgres.port)) as port:
+    with speaking(with_tls(postgres.port, authority.issue(tmp_path))) as port:
         report = check(postgres.connection(port=port))
         assert report.state == "ok", report
         assert "not verified (sslmode prefer)" in step(report, "tls").found
         full = postgres.connection(port=port, extra={"sslmode": "verify-full"})
         assert "does not trust" in step(check(full), "tls").found
         assert check(full, authorities=authority.pem).state == "ok"
-    with speaking(with_tls(authority.issue(tmp_path, until=-1 * DAY), postgres.port)) as port:
+    with speaking(with_tls(postgres.port, authority.issue(tmp_path, until=-1 * DAY))) as port:
         report = check(postgres.connection(port=port))
         assert "has expired" in step(report, "tls").found
         assert report.state == "warn"
+    with speaking(with_tls(postgres.port, authority.issue(tmp_path, until=3 * DAY))) as port:
+        for mode in ("prefer", "verify-full"):
+            report = check(postgres.connection(port=port, extra={"sslmode": mode}), authorities=authority.pem)
+            assert step(report, "tls").state == "warn", mode
+            assert "ends in 3 days: store.example" in step(report, "tls").found
+
+
+def test_a_database_whose_certificate_has_a_name(postgres: Postgres, tmp_path: Path) -> None:
+    authority = Authority.new()
+    with speaking(with_tls(postgres.port, authority.issue(tmp_path, address="localhost"))) as port:
+        full = postgres.connection(host="localhost", port=port, extra={"sslmode": "verify-full"})
+        report = check(full, authorities=authority.pem)
+        assert report.state == "ok", report
+        # The login goes to the address, and asks for the same name.
+        other = postgres.connection(port=port, extra={"sslmode": "verify-full"})
+        assert "is not for 127.0.0.1" in step(check(other, authorities=authority.pem), "tls").found
+        # This mode asks for an authority and for no name, as PostgreSQL's own clients have it.
+        some = postgres.connection(port=port, extra={"sslmode": "verify-ca"})
+        assert check(some, authorities=authority.pem).state == "ok"
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+def test_a_password_is_not_sent_to_another_server_than_was_looked_at(
+    postgres: Postgres, tmp_path: Path, mode: str
+) -> None:
+    authority, stranger = Authority.new(), Authority.new()
+    (tmp_path / "other").mkdir()
+    shown = authority.issue(tmp_path), stranger.issue(tmp_path / "other")
+    with speaking(with_tls(postgres.port, *shown)) as port:
+        report = check(postgres.connection(port=port, extra={"sslmode": mode}), authorities=authority.pem)
+    assert step(report, "tls").state == "ok", report
+    assert step(report, "authenticate").state == "bad"
+    assert "shows another certificate" in step(report, "authenticate").found
 
 
 def test_a_database_with_something_wrong(postgres: Postgres) -> None:
@@ -295,6 +339,49 @@ def test_a_trino_that_works(trino: TrinoServer) -> None:
         Connection.of("lake_sql", "trino", **{**fields, "password": "wrong"}), authorities=certificate
     )
     assert "the login is refused" in step(wrong, "authenticate").found
+
+
+@pytest.fixture
+def spark_master(tmp_path: Path) -> Iterator[int]:
+    """The port of a standalone master, out of PySpark's jars."""
+    port, page = free_ports(2)
+    command = [
+        str(java.require() / "bin" / "java"), "-Xmx300m", "-cp", f"{spark_home()}/jars/*", "org.apache.spark.deploy.master.Master",
+        "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page),
+    ]  # fmt: skip
+    with (tmp_path / "master.log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "I have been elected leader" not in (tmp_path / "master.log").read_text():
+            assert process.poll() is None, (tmp_path / "master.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "master.log").read_text()
+            time.sleep(0.2)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_standalone_master(config: CatalogConfig, spark_master: int) -> None:
+    lookup = {"lake_catalog": catalog(config)}.get
+    named = Connection.of("lake_spark", "spark", host=f"spark://127.0.0.1:{spark_master}")
+    report = check(named, lookup=lookup)
+    assert report.state == "ok", report
+    assert states(report) == {
+        "resolve": "ok", "connect": "ok", "tls": "skipped", "start": "ok", "list": "ok",
+    }  # fmt: skip
+    assert report.facts["master"] == f"spark://127.0.0.1:{spark_master}"
+    assert report.facts["server"] == f"Spark {version('pyspark')}"
+    # As tasks connect: the port may stand in the connection's own field.
+    apart = Connection.of("lake_spark", "spark", host="spark://127.0.0.1", port=spark_master)
+    assert check(apart, lookup=lookup).state == "ok"
+    (closed,) = free_ports(1)
+    gone = check(Connection.of("lake_spark", "spark", host=f"spark://127.0.0.1:{closed}"), lookup=lookup)
+    assert "refuses connections" in step(gone, "connect").found
+    assert states(gone)["start"] == "skipped"
 
 
 def test_no_proxy_is_asked(config: CatalogConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lake import Lake
@@ -15,6 +19,7 @@ from forebay.lake.publish import discard, publish
 from forebay.lake.rest import Rest
 from forebay.lake.state import RunsOf, state
 from forebay.lake.tables import TableDefinition
+from forebay.operators.tidy import tidy
 
 
 def derive(lake: Lake, run: str, source: str, target: str) -> None:
@@ -138,6 +143,64 @@ def test_sweep_takes_old_branches_of_ended_runs(lake: Lake, rest: Rest) -> None:
     assert [branch.name for branch in Branch.all(metadata)] == [working.branch]
     assert rest.table(tables[1]) is None
     assert lake.rows("t") == [1]
+
+
+def test_sweep_leaves_no_table_that_nobody_published(lake: Lake, rest: Rest) -> None:
+    first, *others = sorted(("a", "b", "c"), key=lambda run: lake.run(run).branch)
+    for run in (first, *others):
+        lake.write(lake.who(run, "new"), "new", "(2)")
+    later = datetime.now(UTC) + timedelta(days=8)
+    dropped = sweep(rest, [lake.name("new")], timedelta(days=7), later)
+    assert [run for _, run in dropped] == [*others, first]
+    assert rest.table(lake.name("new")) is None
+
+
+def test_sweep_keeps_a_branch_as_long_as_its_run_was_told(lake: Lake, rest: Rest) -> None:
+    lake.directly("t", "(1)")
+    week, now = timedelta(days=7), datetime.now(UTC)
+    for run, days in (("short", 2), ("long", 30), ("untold", 0)):
+        who = replace(lake.who(run, "t"), keep=timedelta(days=days).total_seconds())
+        lake.write(who, "t", "(2)")
+    found = []
+    for days in (1, 3, 8, 29, 31):
+        gone = sweep(rest, [lake.name("t")], week, now + timedelta(days=days), own=True)
+        found.append([run for _, run in gone])
+    assert found == [[], ["short"], ["untold"], [], ["long"]]
+    # Somebody who names an age is not asked to wait for what the run was told.
+    lake.write(replace(lake.who("again", "t"), keep=timedelta(days=30).total_seconds()), "t", "(2)")
+    assert sweep(rest, [lake.name("t")], week, now + timedelta(days=8)) == [(lake.name("t"), "again")]
+    assert lake.rows("t") == [1]
+
+
+def test_after_a_publish_nothing_of_the_tidying_up_is_an_error(
+    lake: Lake, rest: Rest, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake.directly("t", "(1)")
+    lake.write(lake.who("old", "t"), "t", "(2)")
+    who = lake.who("new", "t")
+    lake.write(who, "t", "(3)")
+    done = publish(rest, who, who.writes)
+    operator: Any = SimpleNamespace(
+        keep={"inputs": 60.0, "failed_runs": 0.0}, tables=[lake.name("t")], log=logging.getLogger("tidy")
+    )
+
+    class Airflow:
+        """A task's way to ask; where Airflow refuses, what it gives has no count."""
+
+        refuses = True
+
+        def get_dr_count(self, **_: object) -> int:
+            return SimpleNamespace().count if self.refuses else 0  # type: ignore[no-any-return]
+
+    airflow = Airflow()
+    tidy(operator, airflow, who, rest, done)
+    assert "published; tidying up after it failed" in caplog.text
+    airflow.refuses = False
+    tidy(operator, airflow, who, rest, done)
+    metadata = rest.table(lake.name("t"))
+    assert metadata is not None
+    assert Branch.all(metadata) == []
+    assert lake.rows("t") == [1, 3]
 
 
 @pytest.mark.parametrize(

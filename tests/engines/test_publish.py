@@ -173,6 +173,23 @@ def test_a_try_leaves_other_tasks_rows_alone(lake: Lake, rest: Rest) -> None:
     assert lake.rows("t") == [1, 2, 3, 4]
 
 
+def test_a_table_that_another_task_made_stays_without_the_rows(lake: Lake, rest: Rest) -> None:
+    maker, first = lake.who("r", "t", task="maker"), lake.who("r", "t")
+    with DuckDBEngine(lake.view(maker)) as engine:
+        engine.execute(
+            [f"CREATE SCHEMA lake.{lake.namespace}", f"CREATE TABLE lake.{lake.name('t')} (n INTEGER)"]
+        )
+    second = lake.who("r", "t", number=2)
+    assert put_back(rest, second) == []
+    lake.write(first, "t", "(1)")
+    assert put_back(rest, second) == [lake.name("t")]
+    assert put_back(rest, second) == []
+    assert lake.rows("t", second) == []
+    lake.write(second, "t", "(1)")
+    publish(rest, lake.run("r"), second.writes, {"write": 2, "maker": 1})
+    assert lake.rows("t") == [1]
+
+
 def test_rows_that_others_built_on_are_not_taken_out(lake: Lake, rest: Rest) -> None:
     lake.directly("t", "(1)")
     lake.write(lake.who("r", "t"), "t", "(2)")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import httpx
 import pytest
+from store import free_ports
 
 from forebay.engines.background import EngineError
-from forebay.engines.spark import SparkEngine, last_words
+from forebay.engines.spark import SparkEngine, last_words, spark_home
+from forebay.engines.spark_settings import event_log
 from forebay.lake.connection import CatalogConfig
 
 PROGRAM = """\
@@ -44,6 +51,65 @@ def test_program(config: CatalogConfig, namespace: str, tmp_path: Path) -> None:
     )
     (result,) = engine.run(str(program), writes=[f"{namespace}.t"], log=lines.append)
     assert (result.rows, result.deleted - result.inserted) == (6, 4)
+
+
+def test_what_it_did_is_in_sparks_own_history(config: CatalogConfig, tmp_path: Path) -> None:
+    """By the name that the engine tells, on a history server of Spark's."""
+    (tmp_path / "events").mkdir()
+    program, lines, told = tmp_path / "p.py", list[str](), list[str]()
+    program.write_text(
+        "from pyspark.sql import SparkSession as S\n"
+        "S.builder.appName('counts to seven').getOrCreate().range(7).count()\n"
+    )
+    engine = SparkEngine(config, jars=os.environ["FOREBAY_JARS"], master="local[1]", driver_memory="700m")
+    kept = event_log({"events": f"file://{tmp_path}/events"})
+    engine.run(str(program), conf=kept, log=lines.append, on_application=told.append)
+    (application,) = told
+    assert application.startswith("local-")
+    with history_server(tmp_path / "events") as address:
+        # Where the console's link leads.
+        page = httpx.get(
+            f"{address}/history/{application}/", follow_redirects=True, timeout=60, trust_env=False
+        )
+        assert page.status_code == 200, page.text[:500]
+        assert "counts to seven" in page.text
+        assert httpx.get(f"{address}/history/local-1/", timeout=60, trust_env=False).status_code == 404
+    # Without it nothing is kept, and nothing is told.
+    engine.run(str(program), log=lines.append, on_application=told.append)
+    assert told == [application]
+
+
+@contextlib.contextmanager
+def history_server(events: Path) -> Iterator[str]:
+    """Spark's history server over a folder, out of PySpark's jars."""
+    (port,) = free_ports(1)
+    java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
+    settings = {
+        "spark.history.fs.logDirectory": f"file://{events}",
+        "spark.history.ui.port": port,
+        "spark.history.fs.update.interval": "1s",
+    }
+    command = [
+        str(java), "-Xmx400m", "-cp", f"{spark_home()}/jars/*", *(f"-D{name}={value}" for name, value in settings.items()),
+        "org.apache.spark.deploy.history.HistoryServer",
+    ]  # fmt: skip
+    with (events.parent / "history.log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+        )
+    try:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while True:
+            assert process.poll() is None, (events.parent / "history.log").read_text()
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{address}/api/v1/applications", timeout=20, trust_env=False).json():
+                    break
+            assert time.monotonic() < deadline, (events.parent / "history.log").read_text()
+            time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def test_missing_jars_and_program(config: CatalogConfig, tmp_path: Path) -> None:

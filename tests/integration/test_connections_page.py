@@ -13,6 +13,7 @@ import pytest
 
 from conftest import eventually
 from console_client import browser, inside
+from forebay.stack.connections import connections
 from test_console import text
 
 if TYPE_CHECKING:
@@ -249,3 +250,68 @@ def test_the_command(lab: Lab, broken: None) -> None:
     unknown = lab.forebay("connections", "check", "nothing")
     assert unknown.returncode == 1
     assert "no connection 'nothing'" in unknown.stderr
+
+
+def test_results_outlive_many_of_others(lab: Lab, broken: None, admin: httpx.Client) -> None:
+    checked(admin, "doc_closed")
+    try:
+        inside(lab, _CROWD)
+        found = {
+            each["connection_id"]: each for each in admin.get("/api/v1/connections").json()["connections"]
+        }
+        assert found["doc_closed"]["state"] == "bad"
+        assert found["doc_closed"]["sides"]["server"]["by"] == "the-admin"
+    finally:
+        inside(lab, _NO_CROWD)
+
+
+_CROWD = """
+import json
+from airflow.models.log import Log
+from airflow.utils.session import create_session
+with create_session() as session:
+    for number in range(2500):
+        session.add(Log(event="forebay.connection_check", owner="crowd", task_id="crowd", run_id="server",
+                        extra=json.dumps({"connection_id": "crowd", "state": "ok"})))
+"""
+_NO_CROWD = """
+from airflow.models.log import Log
+from airflow.utils.session import create_session
+from sqlalchemy import delete
+with create_session() as session:
+    session.execute(delete(Log).where(Log.owner == "crowd"))
+"""
+
+
+def test_configuration_from_a_catalog_and_the_store_beside_it(lab: Lab, admin: httpx.Client) -> None:
+    """A catalog whose connection names no store: chosen on its page, the texts are those of the one that names it."""
+    stored = next(each for each in connections(lab.stack) if each["connection_id"] == "lake_catalog")
+    extra = json.loads(str(stored["extra"]))
+    bare = {name: value for name, value in extra.items() if not name.startswith("s3.")}
+    lab.api.put_connections([{**stored, "connection_id": "bare_catalog", "extra": json.dumps(bare)}])
+    try:
+        page = admin.get("/connections/bare_catalog/open")
+        assert "There is something missing." in text(page)
+        assert "choose the connection of its object store here" in text(page)
+        assert admin.get("/api/v1/connections/bare_catalog/open").status_code == 422
+        assert re.search(r'<select name="store">.*<option>lake_s3</option>', page.text)
+        assert "lake_catalog</option>" not in page.text
+        # From the store's own page it is one step.
+        assert "/connections/bare_catalog/open?store=lake_s3" in admin.get("/connections/lake_s3").text
+        chosen = admin.get("/connections/bare_catalog/open", params={"store": "lake_s3"})
+        assert "<option selected>lake_s3</option>" in chosen.text
+        told = admin.get("/api/v1/connections/bare_catalog/open", params={"store": "lake_s3"}).json()
+        assert told == admin.get("/api/v1/connections/lake_catalog/open").json()
+        assert [each["engine"] for each in told["openings"]] == [
+            "DuckDB",
+            "PyIceberg",
+            "Spark",
+            "Trino",
+            "Flink",
+        ]
+        assert all(lab.stack.url("s3").partition("://")[2] in each["text"] for each in told["openings"])
+        wrong = admin.get("/api/v1/connections/bare_catalog/open", params={"store": "lake_sql"})
+        assert (wrong.status_code, wrong.json()["detail"]) == (422, "'lake_sql' is of type duckdb, not aws.")
+        assert lab.stack.secrets["secret_key"] not in chosen.text + page.text
+    finally:
+        lab.api.request("DELETE", "/api/v2/connections/bare_catalog")

@@ -75,7 +75,7 @@ def test_every_route_asks_for_a_login_and_for_a_right(lab: Lab, tables: None) ->
                 got = [client.request(method, url).status_code for client in (anonymous, nobody, viewer)]
                 if is_open:
                     assert got == [200, 200, 200]
-                elif method in ("GET", "HEAD"):
+                elif method in ("GET", "HEAD", "OPTIONS"):
                     assert got[:2] == [401, 403], f"{method} {url}"
                     # What changes something asks for more than reading, before it is done as well; so do connections.
                     more = path.endswith(("/publish", "/discard", "/rollback")) or "{connection}" in path
@@ -83,6 +83,11 @@ def test_every_route_asks_for_a_login_and_for_a_right(lab: Lab, tables: None) ->
                 else:
                     # Without the token of a form nothing gets through.
                     assert got == [401, 403, 403], f"{method} {url}"
+            for method in ("OPTIONS", "TRACE"):
+                assert anonymous.request(method, url).status_code == 401, f"{method} {url}"
+        strange = anonymous.request("PROPFIND", "/catalog")
+        assert strange.status_code == 405
+        assert "Connections" not in strange.text
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -175,6 +180,15 @@ def test_a_table_tells_who_wrote_it(lab: Lab, admin: httpx.Client, tables: None)
     assert "How it is called." in overview
     history = admin.get("/api/v1/catalog/lab/console_rows/history").json()
     assert [(each["job"], each["added"], each["user"]) for each in history] == [("lab.console", 3, "admin")]
+    assert not history[0]["can_roll_back_to"], "it is there"
+    opened = admin.get("/api/v1/catalog/lab/console_rows/open").json()["openings"]
+    assert {each["engine"] for each in opened} >= {"DuckDB", "PyIceberg", "Spark", "Trino"}
+    day = admin.get("/api/v1/health/day").json()
+    assert [(each["job"], each["rows"]) for each in day["tables"] if each["table"] == "lab.console_rows"] == [
+        ("lab.console", 3)
+    ]
+    assert day["trouble"] == ""
+    assert next(each for each in day["runs"] if each["workspace"] == "lab")["runs"] >= 1
     sample = admin.get("/api/v1/catalog/lab/console_rows/sample").json()
     assert sorted(sample["rows"]) == [
         ["1", "one", "2026-01-01"],

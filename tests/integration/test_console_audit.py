@@ -101,7 +101,9 @@ def test_the_filter_narrows(acted: None, admin: httpx.Client) -> None:
 
 
 def test_a_spreadsheet_runs_nothing(acted: None, admin: httpx.Client) -> None:
-    answer = admin.get("/audit/export.csv", params={"kind": "console", "event": "forebay.test"})
+    answer = admin.get(
+        "/audit/export.csv", params={"kind": "console", "event": "forebay.test", "by": FORMULA}
+    )
     assert answer.headers["content-disposition"].startswith("attachment;")
     listed = list(csv.reader(io.StringIO(answer.text, newline="")))
     assert listed[0] == ["when", "who", "event", "what", "job", "run", "task", "details"]
@@ -110,15 +112,87 @@ def test_a_spreadsheet_runs_nothing(acted: None, admin: httpx.Client) -> None:
         io.StringIO(admin.get("/audit/export.csv", params={"kind": "all"}).text, newline="")
     ):
         assert not [cell for cell in row if cell.lstrip().startswith(("=", "+", "-", "@"))], row
-    found = admin.get("/audit/export.json", params={"kind": "console", "event": "forebay.test"}).json()
-    assert [each["who"] for each in found] == [FORMULA]
+    found = admin.get(
+        "/audit/export.json", params={"kind": "console", "event": "forebay.test", "by": FORMULA}
+    ).json()
+    assert [each["who"] for each in found["events"]] == [FORMULA]
     page = admin.get("/audit", params={"kind": "console", "event": "forebay.test"})
     assert "<script>alert" not in page.text
     assert "<script>alert(1)</script>" in unescape(page.text)
 
 
-def test_an_event_of_no_workspace_and_no_job_is_nobodys(acted: None, admin: httpx.Client) -> None:
-    assert not events(admin, by="x", event="forebay.test")
+def test_an_event_of_no_workspace_and_no_job_is_for_admins(
+    lab: Lab, acted: None, admin: httpx.Client
+) -> None:
+    assert len(events(admin, by="x", event="forebay.test")) == 1
+    with browser(lab, "user") as user:
+        assert events(user, kind="all")
+        assert not events(user, by="x", event="forebay.test")
+
+
+def test_an_export_says_where_it_was_cut(acted: None, admin: httpx.Client) -> None:
+    asked: dict[str, Any] = {"kind": "all", "job": "lab.noop"}
+    whole = admin.get("/audit/export.json", params=asked).json()
+    assert len(whole["events"]) >= 3
+    assert whole["older"] is None
+    cut = admin.get("/audit/export.json", params={**asked, "limit": 2}).json()
+    assert cut["events"] == whole["events"][:2]
+    assert cut["older"] == whole["events"][1]["number"]
+    rest = admin.get("/audit/export.json", params={**asked, "before": cut["older"]}).json()
+    assert rest["events"] == whole["events"][2:]
+    file = admin.get("/audit/export.csv", params={**asked, "limit": 2}).text
+    listed = list(csv.reader(io.StringIO(file, newline="")))
+    assert len(listed) == 4
+    assert listed[-1][-1] == f"There are older events. Ask again with before={cut['older']} for those."
+    complete = list(csv.reader(io.StringIO(admin.get("/audit/export.csv", params=asked).text, newline="")))
+    assert len(complete) == 1 + len(whole["events"])
+    assert "older events" not in complete[-1][-1]
+    assert "up to 50,000 events" in text(admin.get("/audit"))
+    assert admin.get("/audit/export.csv", params={"limit": 50_001}).status_code == 422
+
+
+def test_exports_and_looks_at_others_queries_are_noted(lab: Lab, acted: None, admin: httpx.Client) -> None:
+    bearer = {"authorization": f"Bearer {session(lab, 'user')}"}
+    with browser(lab, "user") as user:
+        body = {"workspace": "lab", "sql": f"SELECT '{CANARY}' AS word"}
+        asked = user.post("/api/v1/query", json=body, headers=bearer)
+        number = json.loads(asked.text.splitlines()[0])["id"]
+        assert user.get(f"/api/v1/query/{number}").status_code == 200
+    for page in ("/audit/export.csv", "/audit/export.json"):
+        assert admin.get(page, params={"about": CANARY, "since": "2026-01-01"}).status_code == 200
+    assert admin.get("/api/v1/query/history?everyone=true").status_code == 200
+    assert admin.get("/sql", params={"query": number}).status_code == 200
+    csv_one, json_one = reversed(events(admin, event="forebay.audit_export", by="the-admin", limit=2))
+    assert (csv_one["details"]["format"], json_one["details"]["format"]) == ("csv", "json")
+    assert csv_one["details"]["since"] == "2026-01-01"
+    assert csv_one["details"]["filtered"] == "about"
+    assert csv_one["what"] == "exported the audit log"
+    assert events(admin, event="forebay.query_history", by="the-admin")
+    looked = events(admin, event="forebay.query_read")
+    assert [(each["details"]["query"], each["details"]["of"]) for each in looked[:1]] == [
+        (number, "the-user")
+    ]
+    assert not [each for each in looked if each["who"] == "the-user"], "one's own is nothing to note"
+    assert CANARY not in json.dumps(events(admin, kind="console", limit=1000))
+
+
+def test_what_was_done_with_a_job_outlives_it(lab: Lab, acted: None, admin: httpx.Client) -> None:
+    file = lab.root / "dags/lab/fleeting.yaml"
+    file.write_text(
+        "tasks:\n  - {key: say, type: sql, sql: SELECT 1 AS n, table: lab.fleeting, mode: overwrite}\n"
+    )
+    try:
+        run, tasks = lab.run("lab.fleeting")
+        assert run["state"] == "success", tasks
+    finally:
+        file.unlink()
+    eventually(60, lambda: lab.known("lab.fleeting") is None, "Airflow sees that its file is gone")
+    lab.api.request("DELETE", "/api/v2/dags/lab.fleeting")
+    found = {each["event"] for each in events(admin, kind="runs", job="lab.fleeting")}
+    assert {"trigger_dag_run", "delete_dag"} <= found
+    # The row that keeps a query's text belongs to no job either.
+    assert not events(admin, kind="all", event="forebay.query_text")
+    assert not events(admin, kind="all", job="forebay:query")
 
 
 def test_canaries_are_nowhere(lab: Lab, acted: None, admin: httpx.Client) -> None:

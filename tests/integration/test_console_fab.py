@@ -13,6 +13,7 @@ import pytest
 
 from conftest import eventually
 from console_client import routes
+from query_rights import nothing_of_others
 from teams import OTHER, OWN, another, copy_database, settings_on, two_workspaces
 from test_console_roles import EVERYWHERE, body, filled, needed
 
@@ -145,6 +146,11 @@ def test_lists_leave_out_what_one_may_not_see(lab: Lab, address: str) -> None:
         events = own.get("/api/v1/audit", params={"kind": "all", "limit": 1000}).json()["events"]
         assert events
         assert not [each for each in events if each["job"].startswith(f"{OTHER}.")]
+
+
+def test_sql_stays_in_ones_own_workspace(address: str) -> None:
+    with visitor(address, "lab-editor") as own, visitor(address, "other-editor") as other:
+        nothing_of_others(own, other)
 
 
 def test_who_has_no_role_sees_nothing(lab: Lab, address: str) -> None:

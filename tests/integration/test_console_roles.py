@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg2
 import pytest
 
 from conftest import eventually
 from console_client import ROLES, routes
-from teams import OTHER, OWN, server, session, two_workspaces
+from query_rights import nothing_of_others
+from teams import DATABASE, OTHER, OWN, server, session, settings_on, two_workspaces
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -55,6 +58,7 @@ GET     /api/v1/docs                                        anyone
 ANY     /{rest:path}                                        anyone
 GET     /health                                             anyone
 GET     /api/v1/health/components                           anyone
+GET     /api/v1/health/day                                  anyone
 GET     /workspaces                                         anyone
 GET     /workspaces/{workspace}                             read
 GET     /api/v1/workspaces                                  anyone
@@ -80,6 +84,7 @@ GET     /catalog/{namespace}/{table}/rollback               change
 POST    /catalog/{namespace}/{table}/rollback               change
 GET     /api/v1/catalog/{namespace}/{table}                 read
 GET     /api/v1/catalog/{namespace}/{table}/history         read
+GET     /api/v1/catalog/{namespace}/{table}/open            read
 GET     /api/v1/catalog/{namespace}/{table}/sample          read
 GET     /api/v1/catalog/{namespace}/{table}/files           read
 GET     /api/v1/catalog/{namespace}/{table}/checks          read
@@ -93,7 +98,7 @@ GET     /connections/{connection}                           connection
 POST    /connections/{connection}                           connection
 GET     /connections/{connection}/open                      connection
 GET     /api/v1/connections                                 anyone
-POST    /api/v1/connections/check                           anyone
+POST    /api/v1/connections/check                           connection
 GET     /api/v1/connections/{connection}                    connection
 POST    /api/v1/connections/{connection}/check              connection
 GET     /api/v1/connections/{connection}/open               connection
@@ -117,6 +122,7 @@ GET     /runs/{job}/{run}/rollback                          change
 POST    /runs/{job}/{run}/publish                           change
 POST    /runs/{job}/{run}/discard                           change
 POST    /runs/{job}/{run}/rollback                          change
+GET     /api/v1/runs                                        anyone
 GET     /api/v1/runs/{name}                                 anyone
 GET     /api/v1/runs/{job}/{run}                            read
 GET     /api/v1/runs/{job}/{run}/checks                     read
@@ -131,9 +137,10 @@ GET     /sql                                                anyone
 POST    /sql                                                query
 GET     /sql/history                                        anyone
 GET     /sql/saved                                          anyone
+GET     /sql/tables/{namespace}                             read
 POST    /sql/saved/{workspace}/{name}                       change
-POST    /api/v1/query                                       anyone
-POST    /api/v1/query/check                                 anyone
+POST    /api/v1/query                                       change
+POST    /api/v1/query/check                                 change
 GET     /api/v1/query/tables                                anyone
 GET     /api/v1/query/history                               anyone
 GET     /api/v1/query/saved/{workspace}                     read
@@ -145,7 +152,9 @@ DELETE  /api/v1/query/{query_id}                            anyone
 """
 
 
+ANY = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 BODIES = {
+    "/api/v1/query": {"workspace": "{workspace}", "sql": "SELECT 1 AS n"},
     "/api/v1/query/check": {"workspace": "{workspace}", "sql": "SELECT 1"},
     "/api/v1/query/job": {
         "workspace": "{workspace}",
@@ -155,7 +164,7 @@ BODIES = {
     },
     "/api/v1/query/saved/{workspace}": {"title": "Kept", "sql": "SELECT 1"},
 }
-"""What a request must hold for its right to be looked at; a query that runs has tests of its own."""
+"""What a request must hold for its right to be looked at."""
 
 
 def needed() -> dict[tuple[str, str], str]:
@@ -163,7 +172,7 @@ def needed() -> dict[tuple[str, str], str]:
     found = {}
     for line in TABLE.strip().splitlines():
         method, path, right = line.split()
-        for each in ("GET", "POST", "PUT", "PATCH", "DELETE") if method == "ANY" else (method,):
+        for each in ANY if method == "ANY" else (method,):
             found[each, path] = right
     return found
 
@@ -176,7 +185,8 @@ def filled(path: str, workspace: str) -> str:
         "query_id": "0123456789abcdef",
     }  # fmt: skip
     url = re.sub(r"\{([^}]+)\}", lambda found: values.get(found[1], "none"), path)
-    return url + ("?q=n" if path.endswith("/search") else "")
+    asked = {"/api/v1/search": "?q=n", "/api/v1/connections/check": "?connection=lake_catalog"}
+    return url + asked.get(path, "")
 
 
 def body(method: str, path: str, workspace: str) -> dict[str, Any]:
@@ -236,6 +246,36 @@ def test_lists_leave_out_what_one_may_not_see(lab: Lab, address: str) -> None:
         noted = {"kind": "console", "about": "other.rows"}
         assert not own.get("/api/v1/audit", params=noted).json()["events"]
         assert other.get("/api/v1/audit", params=noted).json()["events"]
+
+
+def test_sql_stays_in_ones_own_workspace(lab: Lab, address: str) -> None:
+    with client(lab, address, "user", OWN) as own, client(lab, address, "user", OTHER) as other:
+        for visitor, team in ((own, OWN), (other, OTHER)):
+            visitor.headers["authorization"] = f"Bearer {session(lab, 'user', (team,))}"
+        nothing_of_others(own, other)
+
+
+def test_a_runs_id_does_not_show_another_workspaces_run(lab: Lab, address: str) -> None:
+    run = lab.api.get("/dags/other.rows/dagRuns", limit=1)["dag_runs"][0]["dag_run_id"]
+    with client(lab, address, "op", OWN) as own, client(lab, address, "op", OTHER) as other:
+        assert other.get(f"/api/v1/runs/{run}").json()["job"] == "other.rows"
+        assert own.get(f"/api/v1/runs/{run}").status_code == 404
+        assert own.get(f"/runs/{run}").status_code == 404
+
+
+def test_what_was_done_with_forgotten_jobs_is_their_workspaces(lab: Lab, address: str) -> None:
+    copy = psycopg2.connect(
+        settings_on(lab, DATABASE)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+    )
+    with contextlib.closing(copy), copy, copy.cursor() as cursor:
+        for job in (f"{OWN}.gone", f"{OTHER}.gone"):
+            cursor.execute(
+                "INSERT INTO log (dttm, dag_id, event, owner) VALUES (now(), %s, 'delete_dag', 'x')", (job,)
+            )
+    for team in (OWN, OTHER):
+        with client(lab, address, "op", team) as visitor:
+            found = visitor.get("/api/v1/audit", params={"event": "delete_dag"}).json()["events"]
+            assert [each["job"] for each in found] == [f"{team}.gone"]
 
 
 def test_a_roll_back_stops_at_what_one_may_not_change(lab: Lab, address: str) -> None:

@@ -117,6 +117,24 @@ def test_a_dossier_tells_what_a_run_did(lab: Lab, admin: httpx.Client, tale: dic
     assert "The newest 1 of tale.people: 1 failed" in listed
 
 
+def test_runs_are_listed(viewer: httpx.Client, tale: dict[str, str]) -> None:
+    def listed(**asked: Any) -> list[dict[str, Any]]:
+        answer = viewer.get("/api/v1/runs", params=asked)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    newest, *older = listed(job="tale.people")
+    assert (newest["job"], newest["run_id"], newest["state"]) == ("tale.people", tale["bad"], "failed")
+    assert (newest["user"], newest["kind"]) == ("admin", "manual")
+    assert newest["seconds"] > 0
+    assert tale["good"] in {each["run_id"] for each in older}
+    assert {each["state"] for each in listed(state="failed")} == {"failed"}
+    assert len(listed(limit=2)) == 2
+    assert viewer.get("/api/v1/runs", params={"state": "odd"}).status_code == 422
+    assert viewer.get("/api/v1/runs", params={"job": "no.such"}).status_code == 404
+
+
 def test_a_failed_run_says_why_and_what_it_would_have_changed(
     admin: httpx.Client, viewer: httpx.Client, tale: dict[str, str]
 ) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.schema import Schema
+from pyiceberg.types import NestedField, StringType
 
 from conftest import eventually
 from console_client import browser, inside, session
@@ -193,6 +195,31 @@ def test_history_is_ones_own_and_everybodys_for_admins(lab: Lab, admin: httpx.Cl
     assert any(each["id"] == mine for each in admin.get("/api/v1/query/history?everyone=true").json())
 
 
+def test_a_query_is_lost_only_after_its_own_time_cap(lab: Lab, admin: httpx.Client) -> None:
+    inside(
+        lab,
+        """
+import json
+from datetime import UTC, datetime, timedelta
+from airflow.models.log import Log
+from airflow.utils.session import create_session
+with create_session() as session:
+    for name, cap in (("of-an-hour", {"cap": 3600}), ("of-five-minutes", {"cap": 300}), ("of-old", {})):
+        row = Log(event="forebay.query_text", dag_id="forebay:query", run_id=name, owner="the-admin",
+                  extra=json.dumps({"sql": "SELECT 1", "state": "running", **cap}))
+        row.dttm = datetime.now(UTC) - timedelta(minutes=20)
+        session.add(row)
+""",
+    )
+    states = [
+        admin.get(f"/api/v1/query/{name}").json()["state"]
+        for name in ("of-an-hour", "of-five-minutes", "of-old")
+    ]
+    assert states == ["running", "lost", "lost"]
+    number = lines(ask(admin, SELECT))[0]["id"]
+    assert admin.get(f"/api/v1/query/{number}").json()["cap"] == 300
+
+
 def test_the_audit_says_who_read_what_but_no_text(lab: Lab, admin: httpx.Client) -> None:
     lines(ask(admin, f"{SELECT} -- {CANARY}"))
     log = lab.api.get("/eventLogs", event="forebay.query", order_by="-id", limit=5)["event_logs"]
@@ -334,3 +361,47 @@ def test_no_secret_is_on_the_page_or_in_an_answer(lab: Lab, admin: httpx.Client)
     seen += ask(admin, "SELECT nope FROM lab.console_rows").text + ask(admin, SELECT, explain=True).text
     for name in ("access_key", "secret_key", "jwt_secret", "admin_password"):
         assert lab.stack.secrets[name] not in seen, name
+
+
+def test_of_many_tables_only_some_are_on_the_page(lab: Lab, admin: httpx.Client) -> None:
+    catalog = lab.lake.pyiceberg()
+    catalog.create_namespace_if_not_exists("apart")
+    fields = NestedField(1, "thing", StringType(), required=False)
+    catalog.create_table_if_not_exists("apart.things", Schema(fields))
+
+    def page() -> str:
+        return admin.get("/sql", params={"workspace": "lab"}).text
+
+    eventually(30, lambda: "<b>apart</b>" in page(), "the index has the table")
+    # The workspace's own tables are there with their columns; of others the number, until they are asked for.
+    assert 'data-insert="lab.console_rows"' in page()
+    assert 'data-insert="label"' in page()
+    assert 'data-insert="apart.things"' not in page()
+    assert '/catalog/apart">Its tables' in page(), "without JavaScript a link leads to them"
+    part = admin.get("/sql/tables/apart").text
+    assert 'data-insert="apart.things"' in part
+    assert 'data-insert="thing"' in part
+    assert "<html" not in part
+    assert "data-insert" not in admin.get("/sql/tables/nothing").text
+
+
+def test_completion_asks_for_what_one_types(admin: httpx.Client) -> None:
+    def known(**asked: Any) -> dict[str, Any]:
+        answer = admin.get("/api/v1/query/tables", params=asked)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    everything = eventually(30, lambda: (found := known())["tables"] and found, "the index is filled")
+    names = [each["table"] for each in everything["tables"]]
+    assert names == sorted(names)
+    assert not everything["more"]
+    assert "lab" in everything["namespaces"]
+    first = known(limit=1)
+    assert [each["table"] for each in first["tables"]] == names[:1]
+    assert first["more"]
+    some = known(begin="LAB.console_r")
+    assert [each["table"] for each in some["tables"]] == ["lab.console_rows"]
+    assert some["tables"][0]["columns"][0] == ["id", "int"]
+    assert not known(begin="no such")["tables"]
+    assert admin.get("/api/v1/query/tables", params={"limit": 501}).status_code == 422

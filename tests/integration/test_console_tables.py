@@ -120,6 +120,9 @@ def test_a_roll_back_asks_for_the_name_and_shows_what_goes(
     history = admin.get(f"{TABLE}/history").text
     assert f"rollback?snapshot={second}" in history
     assert f"rollback?snapshot={third}" not in history, "the current one is no place to go back to"
+    can = {each["snapshot"]: each["can_roll_back_to"] for each in admin.get(f"{API}/history").json()}
+    assert can[str(second)]
+    assert not can[str(third)]
     page = admin.get(f"{TABLE}/rollback", params={"snapshot": second})
     said = text(page)
     assert "2 tables go back" in said

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from conftest import Lab, eventually
+from conftest import REPOSITORY, Lab, eventually
 from console_client import session
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.rest import Rest
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from forebay.stack.airflow_api import Json
 
 DATABASE = "git"
-LOADER = "from forebay.dag import load_dags\n\nglobals().update(load_dags(__file__))\n"
 JOB = """tasks:
   - {key: wait, type: python, function: waiting.wait, arguments: {file: "{file}"}}
   - {key: rows, type: sql, file: rows.sql, table: versioned.rows, mode: overwrite, depends_on: [wait]}
@@ -89,7 +88,8 @@ class Team:
     def stamp(self) -> str:
         """The commit that main's snapshot of the table names."""
         with Rest(self.lab.lake) as rest:
-            metadata = rest.load(TABLE)
+            metadata = rest.table(TABLE)
+        assert metadata is not None
         head = metadata["refs"]["main"]["snapshot-id"]
         snapshot = next(each for each in metadata["snapshots"] if each["snapshot-id"] == head)
         return str(snapshot["summary"]["forebay.commit"])
@@ -109,7 +109,7 @@ def team(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     repository.mkdir()
     _git(repository, "init", "--quiet", "--initial-branch", "main")
     (repository / "dags/versioned").mkdir(parents=True)
-    (repository / "dags/versioned/jobs.py").write_text(LOADER)
+    shutil.copy(REPOSITORY / "dags/flights/jobs.py", repository / "dags/versioned")
     copy_database(lab, DATABASE)
     bundle = {
         "name": "versioned",
@@ -132,8 +132,8 @@ def team(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         url = stack.enter_context(another(lab, DATABASE, settings))
         own = settings_on(lab, DATABASE) | settings
         own["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{url}/execution/"
-        for part in ("dag-processor", "scheduler"):
-            stack.enter_context(_running(lab, part, own))
+        for part in (("dag-processor",), ("scheduler", "--skip-serve-logs")):
+            stack.enter_context(_running(lab, own, *part))
         team.url = url
         team.api = stack.enter_context(AirflowApi(url, "admin", lab.stack.secrets["admin_password"]))
         yield team
@@ -141,10 +141,10 @@ def team(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
 
 @contextlib.contextmanager
-def _running(lab: Lab, part: str, own: dict[str, str]) -> Iterator[None]:
-    with (lab.stack.logs / f"{part}-of-{DATABASE}.log").open("w") as out:
+def _running(lab: Lab, own: dict[str, str], *part: str) -> Iterator[None]:
+    with (lab.stack.logs / f"{part[0]}-of-{DATABASE}.log").open("w") as out:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("airflow")), part], env=own, cwd=lab.root, stdout=out, stderr=out
+            [str(Path(sys.executable).with_name("airflow")), *part], env=own, cwd=lab.root, stdout=out, stderr=out
         )  # fmt: skip
         try:
             yield
@@ -155,7 +155,8 @@ def _running(lab: Lab, part: str, own: dict[str, str]) -> Iterator[None]:
 
 def test_a_run_keeps_the_commit_it_began_with(team: Team, tmp_path: Path) -> None:
     first = _git(team.repository, "rev-parse", "HEAD")
-    eventually(60, lambda: team.parsed(first), "the first commit is parsed")
+    # The processes have to start first.
+    eventually(180, lambda: team.parsed(first), "the first commit is parsed")
     go_on = tmp_path / "go-on"
     early = team.api.trigger("versioned.job", {"file": str(go_on)})
     eventually(

@@ -1,8 +1,12 @@
-"""kill -9 of the scheduler, alone and with its tasks, and a stack stopped in mid-run: the rows are as without it."""
+"""kill -9 of the scheduler, alone and with its tasks, a lens, a store or a whole stack that goes in mid-run: the rows
+are as without it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +20,9 @@ import pytest
 from catalog_proxy import Watch, proxy
 from conftest import eventually
 from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.branch import ref
+from forebay.lake.pins import TAG
+from forebay.lake.rest import Rest
 from forebay.lake.tables import TableDefinition
 from forebay.stack import supervisor
 from forebay.stack.connections import connections
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
 JOB = "killed.tables"
 TABLES = ("killed.source", "killed.copied")
+GIVEN = "killed.given"
+"""A table of one row that the job reads and does not write."""
 Rows = tuple[list[int], list[int]]
 
 # A dead scheduler's tasks are taken over 30 s after its last heartbeat, looked for every 10 s.
@@ -54,6 +63,25 @@ class Killed:
         """The process ids of the tries that have come half way."""
         file = self.note("half", run_id)
         return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    def give(self) -> int:
+        """Writes the table that the job reads anew; its snapshot."""
+        with DuckDBEngine(self.lab.lake) as engine:
+            engine.write("SELECT 1 AS factor", TableDefinition(GIVEN))
+        with Rest(self.lab.lake) as rest:
+            return ref(rest.table(GIVEN) or {}, "main") or 0
+
+    def booked(self, run_id: str, given: int) -> None:
+        """What is done after the commit was done: both tables' assets have an event, and the input is kept by a tag."""
+        for table in TABLES:
+            assets = self.lab.api.get("/assets", name_pattern=table)["assets"]
+            number = next(each["id"] for each in assets if each["name"] == table)
+            events = self.lab.api.get("/assets/events", asset_id=number, source_run_id=run_id)["asset_events"]
+            with Rest(self.lab.lake) as rest:
+                main = ref(rest.table(table) or {}, "main")
+            assert [each["extra"]["snapshot_id"] for each in events] == [str(main)], table
+        with Rest(self.lab.lake) as rest:
+            assert ref(rest.table(GIVEN) or {}, f"{TAG}{given}") == given
 
     def half_way(self, tries: int = 1, run_id: str = "") -> str:
         """Starts a run, or takes one, and waits until so many tries of its first task are half way."""
@@ -85,6 +113,11 @@ class Killed:
             os.killpg(os.getpgid(pid), signal.SIGKILL)
         else:
             os.kill(pid, signal.SIGKILL)
+
+    def waits(self, run_id: str, number: int) -> bool:
+        """Whether this try of the first task has failed, and another one is to come."""
+        (half,) = (t for t in self.lab.api.task_instances(JOB, run_id) if t["task_id"] == "half")
+        return half["state"] == "up_for_retry" and half["try_number"] == number
 
     def tries(self, run_id: str) -> dict[str, int]:
         return {str(t["task_id"]): int(t["try_number"]) for t in self.lab.api.task_instances(JOB, run_id)}
@@ -143,7 +176,9 @@ def killed(lab: Lab) -> Iterator[Killed]:
         with DuckDBEngine(lab.lake) as engine:
             for table in TABLES:
                 engine.write("SELECT 0::BIGINT AS n", TableDefinition(table))
-        yield Killed(lab, watch)
+        made = Killed(lab, watch)
+        made.give()
+        yield made
 
 
 def test_a_task_outlives_its_scheduler(killed: Killed) -> None:
@@ -183,7 +218,7 @@ def test_a_task_dies_with_its_scheduler(killed: Killed) -> None:
 @pytest.mark.parametrize("whom", ["alone", "group"])
 @pytest.mark.parametrize("point", ["before publish", "after publish"])
 def test_killed_while_it_publishes(killed: Killed, point: str, whom: str) -> None:
-    before = killed.rows()
+    before, given = killed.rows(), killed.give()
     hit = threading.Event()
 
     def hook(at: str) -> None:
@@ -203,6 +238,7 @@ def test_killed_while_it_publishes(killed: Killed, point: str, whom: str) -> Non
         killed.watch.hook = lambda _: None
     assert hit.is_set()
     assert killed.tries(run_id)["half"] == 1
+    killed.booked(run_id, given)
     killed.no_worker_is_left_over()
 
 
@@ -217,3 +253,38 @@ def test_the_stack_is_stopped_in_mid_run(killed: Killed) -> None:
     assert killed.rows() == before
     killed.go_on(run_id)
     killed.ended_right(run_id, before)
+
+
+def test_the_stack_is_killed_in_mid_run(killed: Killed) -> None:
+    before = killed.rows()
+    run_id = killed.half_way()
+    for process in supervisor.members(killed.lab.stack):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    eventually(10, lambda: not supervisor.members(killed.lab.stack), "everything is gone")
+    started = killed.lab.forebay("up")
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert killed.rows() == before
+    killed.go_on(run_id)
+    killed.ended_right(run_id, before)
+
+
+def test_lens_and_store_go_in_mid_run(killed: Killed) -> None:
+    """The task is tried again while they are away, says why, and nobody sees a part of it."""
+    before, stack = killed.rows(), killed.lab.stack
+    run_id = killed.half_way()
+    for number, (service, said) in enumerate(
+        (("lens", "The lens at .* does not answer"), ("store", "the catalog does not answer")), start=1
+    ):
+        supervisor.stop_process(stack, service)
+        killed.go_on(run_id)
+        eventually(90, lambda n=number: killed.waits(run_id, n), f"try {number} fails without the {service}")
+        killed.note("go-on", run_id).unlink()
+        supervisor.start_process(stack, service)
+        log = "\n".join(killed.lab.api.log(JOB, run_id, "half", number))
+        assert re.search(said, log), log
+        killed.half_way(number + 1, run_id)
+        assert killed.rows() == before
+    killed.go_on(run_id)
+    killed.ended_right(run_id, before)
+    assert killed.tries(run_id)["half"] == 3

@@ -16,6 +16,8 @@ from console_client import browser
 from forebay.engines.trino_client import TrinoClient
 from forebay.engines.trino_errors import TrinoError
 from forebay.query.on_trino import SOURCE
+from forebay.stack import supervisor
+from forebay.stack.connections import connections
 from forebay.stack.trino_access import WORKSHEET, certificate, server
 
 if TYPE_CHECKING:
@@ -77,6 +79,30 @@ def test_commands_and_people_log_in(on_trino: Lab) -> None:
     assert on_trino.json("sql", "SELECT 7 AS n")["rows"] == [[7]]
 
 
+def test_health_asks_trino(on_trino: Lab) -> None:
+    def engine() -> dict[str, Any]:
+        with browser(on_trino, "viewer") as client:
+            listed = client.get("/api/v1/health/components").json()
+            # A machine that has just been at work may be slow to answer.
+            return next(each for each in listed if each["name"] == "SQL engine")
+
+    found = eventually(30, lambda: one if (one := engine())["state"] == "ok" else None, "Trino answers")
+    assert (found["word"], found["version"], found["remedy"]) == ("healthy", "Trino 476", "")
+    supervisor.stop_process(on_trino.stack, "trino")
+    try:
+        found = engine()
+        assert (found["state"], found["word"], found["version"]) == ("bad", "down", "")
+        assert "Its process is stopped." in found["detail"]
+        with browser(on_trino, "viewer") as client:
+            page = client.get("/health").text
+        assert "<b>SQL engine is down</b>" in page
+        assert "<code>forebay logs trino</code>, start it again: <code>forebay restart trino</code>" in page
+    finally:
+        again = on_trino.forebay("restart", "trino")
+        assert again.returncode == 0, again.stdout + again.stderr
+    eventually(60, lambda: engine()["state"] == "ok", "Trino is back")
+
+
 def test_out_of_memory_trino_is_started_again_and_the_task_tried_again(on_trino: Lab) -> None:
     client = TrinoClient(server(on_trino.stack))
     run_id = on_trino.start("lab.outlives")
@@ -97,6 +123,84 @@ def test_out_of_memory_trino_is_started_again_and_the_task_tried_again(on_trino:
     assert after["pid"] != before["pid"]
     (found,) = on_trino.json("sql", "SELECT outlived FROM lab.outlived")["rows"]
     assert int(found[0]) == OUTLIVED
+
+
+def test_a_runs_dossier_leads_to_its_query(on_trino: Lab) -> None:
+    run, _ = on_trino.run("tale.source")
+    assert run["state"] == "success"
+
+    def links() -> list[str]:
+        with browser(on_trino, "admin") as client:
+            page = client.get(f"/runs/tale.source/{run['dag_run_id']}").text
+            found = client.get(f"/api/v1/runs/tale.source/{run['dag_run_id']}").json()
+        told = [each["engine_link"] for each in found["tasks"] if each["engine_link"]]
+        assert all(f'<a href="{each}" rel="external">Query in Trino</a>' in page for each in told)
+        return told
+
+    (link,) = links()
+    assert link.startswith(f"{on_trino.stack.url('trino')}/ui/query.html?2")
+    query = link.partition("?")[2]
+    ran = TrinoClient(server(on_trino.stack)).run(
+        f"SELECT state FROM system.runtime.queries WHERE query_id = '{query}' AND source = 'forebay/tale.source'"
+    )
+    assert ran.rows == [["FINISHED"]]
+    assert requests.get(link, verify=str(certificate(on_trino.stack)), timeout=10).status_code == 200
+    stored = next(each for each in connections(on_trino.stack) if each["connection_id"] == "lake_sql")
+    extra = json.loads(str(stored["extra"]))
+    try:
+        for ui, begins in (
+            ("https://trino.example.com/ui/", "https://trino.example.com/ui/query.html?2"),
+            ("javascript:alert(1)", on_trino.stack.url("trino")),
+        ):
+            on_trino.api.put_connections([{**stored, "extra": json.dumps({**extra, "ui": ui})}])
+            assert [each.startswith(begins) for each in links()] == [True], ui
+    finally:
+        on_trino.api.put_connections([stored])
+
+
+@contextlib.contextmanager
+def at_work(lab: Lab, source: str, number: int) -> Iterator[None]:
+    """So many queries of a source that are not over: their rows are not asked for."""
+    asks = server(lab.stack)
+    with requests.Session() as session:
+        # Not what the environment says.
+        session.trust_env = False
+        session.verify, session.auth = str(asks.verify), (asks.user, asks.password)
+        session.headers.update({"X-Trino-User": asks.user, "X-Trino-Source": source})
+        held = []
+        for _ in range(number):
+            answer = session.post(
+                f"{asks.address}/v1/statement",
+                data="SELECT * FROM unnest(sequence(1, 10000)) AS a(x) CROSS JOIN unnest(sequence(1, 10000)) AS b(y)",
+                timeout=10,
+            ).json()
+            while "/executing/" not in answer["nextUri"]:
+                answer = session.get(answer["nextUri"], timeout=10).json()
+            held.append(answer["nextUri"])
+        try:
+            yield
+        finally:
+            for each in held:
+                session.delete(each, timeout=10)
+
+
+def test_a_task_that_waits_in_trinos_queue_is_told_so(on_trino: Lab) -> None:
+    job = "tale.source"
+    # As many as a job of this workspace may have at work, see its workspace.yaml.
+    with at_work(on_trino, f"forebay/{job}", 6), browser(on_trino, "user") as client:
+        run = on_trino.start(job)
+
+        def waits() -> Any:
+            found = client.get(f"/api/v1/runs/{job}/{run}/why").json()
+            return next((each for each in found if each["kind"] == "engine queue"), None)
+
+        reason = eventually(25, waits, "the page says that its engine queues it")
+        assert "waits in its engine's queue" in reason["what"]
+        assert reason["evidence"].startswith("Trino: queued")
+        assert f"in the group forebay.batch.{job}" in reason["evidence"]
+        assert "waits in its engine" in client.get(f"/runs/{job}/{run}/why").text
+    ended, _ = on_trino.finish(job, run)
+    assert ended["state"] == "success"
 
 
 def asked(lab: Lab, sql: str) -> list[dict[str, Any]]:

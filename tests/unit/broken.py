@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,16 +41,17 @@ class Server:
 
     port: int = 0
     seen: list[Request] = field(default_factory=list)
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
 @contextlib.contextmanager
-def answering(answer: Callable[[Request], Answer]) -> Iterator[Server]:
-    """A server whose answers are those of a function: status, headers, body."""
-    served = Server()
+def answering(answer: Callable[[Request], Answer], certificate: Path | None = None) -> Iterator[Server]:
+    """A server whose answers are those of a function: status, headers, body. `certificate` is a PEM file with its key."""
+    served = Server(scheme="https" if certificate else "http")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -84,6 +86,10 @@ def answering(answer: Callable[[Request], Answer]) -> Iterator[Server]:
             """A client that hangs up is what some tests are about."""
 
     with Quiet(("127.0.0.1", 0), Handler) as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         served.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
@@ -136,11 +142,12 @@ def black_hole() -> Iterator[int]:
                 line.close()
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+@contextlib.contextmanager
+def nobody() -> Iterator[int]:
+    """A port that refuses, and that nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @dataclass(frozen=True)
@@ -149,23 +156,20 @@ class Authority:
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+    below_another: bool = False
 
     @classmethod
     def new(cls) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("Tests CA")
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - 30 * DAY)
-            .not_valid_after(NOW + 30 * DAY)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
+        return cls(key, _authority(name, key, name, key))
+
+    def below(self) -> Authority:
+        """One that this one vouches for; its servers show its certificate, too."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return Authority(
+            key, _authority(_name("Tests Middle"), key, self.certificate.subject, self.key), True
         )
-        return cls(key, made)
 
     @property
     def pem(self) -> str:
@@ -179,7 +183,7 @@ class Authority:
         until: datetime.timedelta = 25 * DAY,
         address: str = "127.0.0.1",
     ) -> Path:
-        """A file with certificate and key for an address."""
+        """A file with certificate and key for an address or a name."""
         key = ec.generate_private_key(ec.SECP256R1())
         made = (
             x509.CertificateBuilder()
@@ -189,9 +193,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(NOW + since)
             .not_valid_after(NOW + until)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName([_alternative(address)]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
         file = folder / "server.pem"
@@ -202,8 +204,32 @@ class Authority:
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
             )
+            + (self.pem.encode() if self.below_another else b"")
         )
         return file
+
+
+def _authority(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, by: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - 30 * DAY)
+        .not_valid_after(NOW + 30 * DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(by, hashes.SHA256())
+    )
+
+
+def _alternative(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def _name(text: str) -> x509.Name:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken import DAY, Answer, Authority, Request, answering, black_hole, free_port, speaking
+from broken import DAY, Answer, Authority, Request, answering, black_hole, nobody, speaking
 from loopback import site
 
 from forebay.connections import doctor
@@ -161,7 +161,8 @@ def _catalog(request: Request) -> Answer:
 
 
 def test_a_closed_port_is_told_from_a_black_hole() -> None:
-    refused = check(made("generic", host="127.0.0.1", port=free_port()))
+    with nobody() as port:
+        refused = check(made("generic", host="127.0.0.1", port=port))
     assert "refuses connections" in step(refused, "connect").found
     assert "Nothing" not in refused.word
     with black_hole() as port:
@@ -235,6 +236,16 @@ def test_a_good_certificate_and_one_that_ends_soon(tmp_path: Path, authority: Au
     assert "ends in 3 days" in step(report, "tls").found
 
 
+def test_the_chain_of_certificates_is_shown(tmp_path: Path, authority: Authority) -> None:
+    with site(tmp_path, certificate=authority.below().issue(tmp_path)) as server:
+        trusted = check(made("http", host=server.url), authorities=authority.pem)
+        not_trusted = check(made("http", host=server.url))
+    assert trusted.state == "ok", trusted
+    assert trusted.facts["certificates"] == "store.example ← Tests Middle ← Tests CA"
+    assert "does not trust" in step(not_trusted, "tls").found
+    assert not_trusted.facts["certificates"] == trusted.facts["certificates"]
+
+
 def test_a_port_without_tls_and_one_with(tmp_path: Path, authority: Authority) -> None:
     with site(tmp_path) as server:
         report = check(made("http", host=server.url.replace("http:", "https:")))
@@ -290,6 +301,9 @@ def test_a_clock_that_is_wrong() -> None:
         report = check(store(server.url))
     assert "the clocks differ: the store's clock is 40 min behind this machine's" in report.word
     assert report.facts["clock"] == "40 min behind this machine's"
+    with answering(lambda _: (200, {"date": there}, b"")) as server:
+        report = check(made("http", host=server.url))
+    assert (report.state, report.facts["clock"]) == ("ok", "40 min behind this machine's")
 
 
 def _store(request: Request, *, may_write: bool = True) -> Answer:

@@ -12,6 +12,7 @@ from forebay.checks.verdict import Verdict, json_value
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.datafiles import DataFileWriter
+from forebay.lake.identity import RECORD, STAMP, TaskTry
 from forebay.lake.tables import TableDefinition, load
 
 if TYPE_CHECKING:
@@ -84,8 +85,17 @@ def result_rows(
     return found
 
 
-def keep(config: CatalogConfig, namespace: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Append rows to the namespace's result table, made when missing; its name. One commit, repeated on conflict."""
+def keep(
+    config: CatalogConfig,
+    namespace: str,
+    rows: Sequence[Mapping[str, Any]],
+    who: TaskTry,
+    inputs: Mapping[str, int | None],
+) -> str:
+    """Append rows to the namespace's result table, made when missing; its name. One commit, repeated on conflict.
+
+    `who` looked, and at which snapshot of which table is in `inputs`.
+    """
     import pyarrow as pa
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
@@ -106,7 +116,8 @@ def keep(config: CatalogConfig, namespace: str, rows: Sequence[Mapping[str, Any]
             writer = DataFileWriter(draft.metadata, draft.io)
             arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
             writer.write(pa.RecordBatch.from_arrays(arrays, names=schema.names))
-            draft.commit(writer.close())
+            stamps = who.stamps(draft.base_snapshot, inputs, complete=True) | {f"{STAMP}{RECORD}": "yes"}
+            draft.commit(writer.close(), properties=stamps)
             return name
         except Conflict:
             if attempt == ATTEMPTS - 1:

@@ -6,11 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forebay.cli.common import lake, output_option, print_json, print_table, progress, repository
+from forebay.cli.common import (
+    lake,
+    note,
+    output_option,
+    print_json,
+    print_table,
+    progress,
+    repository,
+    running_stack,
+)
 from forebay.errors import ForebayError, suggestion
+from forebay.stack.airflow_api import AirflowApi
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forebay.checks.replay import Replay
     from forebay.checks.rules import Rule
+    from forebay.engines.duckdb import DuckDBEngine
     from forebay.lake.connection import CatalogConfig
     from forebay.project import LoadedJob
 
@@ -104,7 +118,8 @@ def replay(table: str, given: tuple[str, ...], dry_run: bool, output: str) -> No
     """Look again at the rows in a table's quarantine, with today's rules of the job that writes the table.
 
     Rows that pass go back: they are merged where the job merges into the table, appended otherwise. The others
-    stay, with the rules that refuse them now. It may be repeated at any time, also after it was stopped.
+    stay, with the rules that refuse them now. It may be repeated at any time, also after it was stopped. It is a run
+    of the job for forebay blame and forebay rollback: <job>/replay__<moment>.
 
     \b
     Examples:
@@ -122,10 +137,18 @@ def replay(table: str, given: tuple[str, ...], dry_run: bool, output: str) -> No
     values = _values(job, given)
     if output == "text":
         progress(f"rules of {job.dag_id} ({job.file})")
-    with DuckDBEngine(lake(), macros=sqltext.MACROS) as engine:
-        done = again(engine, table, rules, values, merge_key=merge_key, dry_run=dry_run)
+
+    def work(engine: DuckDBEngine) -> Replay:
+        return again(engine, table, rules, values, merge_key=merge_key, dry_run=dry_run)
+
+    config, name = lake(), ""
+    if dry_run:
+        with DuckDBEngine(config, macros=sqltext.MACROS) as engine:
+            done = work(engine)
+    else:
+        done, name = _as_a_run(config, job, (table, f"{table}{QUARANTINE}"), work)
     if output == "json":
-        print_json(vars(done))
+        print_json(vars(done) | {"run": name or None})
         return
     kept = sum(done.kept.values())
     word = "would go" if dry_run else "went"
@@ -136,6 +159,45 @@ def replay(table: str, given: tuple[str, ...], dry_run: bool, output: str) -> No
         print_table(
             ["rules", "rows"], [[rule, f"{count:,}"] for rule, count in done.kept.items()], right=(1,)
         )
+    if name:
+        click.echo(f"Take it back with: forebay rollback {name}")
+
+
+def _as_a_run(
+    config: CatalogConfig, job: LoadedJob, tables: tuple[str, ...], work: Callable[[DuckDBEngine], Replay]
+) -> tuple[Replay, str]:
+    """Does the work on a branch of its own and publishes both tables at once; its run's name where rows moved."""
+    import time
+    from datetime import UTC, datetime
+
+    from forebay import sqltext
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.files import git_commit
+    from forebay.lake.identity import TaskTry
+    from forebay.lake.publish import PublishConflict, discard, publish
+    from forebay.lake.rest import Rest
+    from forebay.stack.acts import tell
+
+    with AirflowApi.of_stack(running_stack()) as api, Rest(config) as rest:
+        who = TaskTry(
+            job.dag_id, f"replay__{datetime.now(UTC).isoformat()}", task="replay", engine="duckdb",
+            commit=git_commit(repository()), user=api.user, writes=tables, exclusive=tables, began=time.time(),
+        )  # fmt: skip
+        note(api, who, "replay", tables)
+        try:
+            with DuckDBEngine(config.seen_by(who), macros=sqltext.MACROS) as engine:
+                done = work(engine)
+        except BaseException:
+            discard(rest, who, tables)
+            raise
+        try:
+            published = publish(rest, who, tables)
+        except PublishConflict:
+            discard(rest, who, tables)
+            raise
+        for table, why in tell(api, who, published)[1].items():
+            progress(f"{table}: the jobs that wait for it were not told: {why}")
+        return done, f"{who.job}/{who.run}" if published else ""
 
 
 def _job_of(table: str) -> LoadedJob:

@@ -14,7 +14,7 @@ import httpcore
 from forebay.connections import network
 from forebay.connections.guard import Address
 from forebay.connections.model import Connection, Report, State, Step, cleaned
-from forebay.connections.network import Place, Stream, Wrong
+from forebay.connections.network import Certificate, Place, Stream, Wrong
 
 RESOLVE, CONNECT, TLS, AUTHENTICATE = "resolve", "connect", "tls", "authenticate"
 START, WAREHOUSE, LIST, READ, WRITE, LENS = "start", "warehouse", "list", "read", "write", "lens"
@@ -158,6 +158,7 @@ class Check:
                 shown = await network.unverified(self.places[place], place, self.deadline)
                 if shown is None:
                     raise
+                self.certificate(finding, shown)
                 about = (
                     f"{wrong.found}: {shown.subject}, issued by {shown.issuer}, valid until "
                     f"{shown.until:%Y-%m-%d %H:%M} UTC"
@@ -165,24 +166,28 @@ class Check:
                 if self.connection.flag("verify") is not False:
                     raise Wrong(about, wrong.hint + self._unopened()) from None
                 trouble = Wrong(about, wrong.hint)
+            else:
+                self.certificate(finding, shown)
             if trouble is not None:
                 again = await self.open(place)
                 safe, _ = await network.secure(again, place, self.deadline, network.believing())
                 finding.warn(
                     trouble.found, f"The connection says not to look, so jobs believe it. {trouble.hint}"
                 )
-            elif shown is not None and shown.ends_soon:
-                finding.warn(
-                    f"the certificate ends in {shown.days:.0f} days: {shown.subject}, {shown.until:%Y-%m-%d %H:%M} UTC",
-                    "Renew it on the server before then.",
-                )
-            elif shown is not None:
-                finding.found = (
-                    f"{shown.subject}, issued by {shown.issuer}, valid until {shown.until:%Y-%m-%d}"
-                )
-        if shown is not None:
-            self.fact("TLS", shown.version)
         return safe
+
+    def certificate(self, finding: Finding, shown: Certificate | None) -> None:
+        """What there is to say of a certificate, and whether it has to be renewed."""
+        if shown is None:
+            return
+        self.fact("TLS", shown.version)
+        self.fact("certificates", " ← ".join(shown.chain))
+        finding.found = str(shown)
+        if shown.ends_soon:
+            finding.warn(
+                f"the certificate ends in {shown.days:.0f} days: {shown.subject}, {shown.until:%Y-%m-%d %H:%M} UTC",
+                "Renew it on the server before then.",
+            )
 
     def _unopened(self) -> str:
         named = str(self.connection.extra.get("verify") or "")

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpcore
 
@@ -58,6 +59,11 @@ class Certificate:
     issuer: str
     until: datetime
     version: str
+    chain: tuple[str, ...] = ()
+    """From the server's own certificate upward, as it showed them, and who vouches for the last."""
+
+    def __str__(self) -> str:
+        return f"{self.subject}, issued by {self.issuer}, valid until {self.until:%Y-%m-%d}"
 
     @property
     def days(self) -> float:
@@ -178,6 +184,33 @@ class Trust:
             found.load_verify_locations(cadata=self._more)
         return found
 
+    def named(self, host: str, *, names: bool = True) -> ssl.SSLContext:
+        """For a driver that connects to the address that was looked at: the certificate is that of this host all the same.
+
+        Without `names` it may be anybody's whom an authority vouches for.
+        """
+        found = _Named(ssl.PROTOCOL_TLS_CLIENT)
+        found.host = host
+        found.load_default_certs()
+        if self._more:
+            found.load_verify_locations(cadata=self._more)
+        found.check_hostname = names
+        return found
+
+
+class _Named(ssl.SSLContext):
+    host: str
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_side, self.host, session)
+
 
 def believing() -> ssl.SSLContext:
     """Believes any certificate: for a line whose connection asks for no proof, and which is told so."""
@@ -229,10 +262,25 @@ def certificate(stream: Stream) -> Certificate | None:
         return None
     from cryptography import x509
 
-    found = x509.load_der_x509_certificate(shown)
+    first, *others = (x509.load_der_x509_certificate(each) for each in _chain(line) or [shown])
+    last = others[-1] if others else first
+    names = [_name(each.subject) for each in (first, *others)]
+    if last.issuer != last.subject:
+        names.append(_name(last.issuer))
     return Certificate(
-        _name(found.subject), _name(found.issuer), found.not_valid_after_utc, str(line.version() or "")
+        names[0], _name(first.issuer), first.not_valid_after_utc, str(line.version() or ""), tuple(names)
     )
+
+
+def _chain(line: ssl.SSLObject) -> list[bytes]:
+    """All certificates that the other side showed, its own first."""
+    if sys.version_info >= (3, 13):
+        return list(line.get_unverified_chain())
+    # Older Pythons have it below their public surface only, where pip's truststore takes it from, too.
+    import _ssl
+
+    own: Any = getattr(line, "_sslobj")  # noqa: B009 - the checker of types does not know it
+    return [each.public_bytes(_ssl.ENCODING_DER) for each in own.get_unverified_chain() or ()]
 
 
 def _name(name: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -18,6 +19,7 @@ from forebay.lake.commit import ATTEMPTS, Conflict, Draft, is_conflict
 from forebay.lake.connection import CATALOG, CatalogConfig, LakeError
 from forebay.lake.datafiles import DataFileWriter
 from forebay.lake.tables import TableDefinition, load, row_count
+from forebay.lake.unpublished import explained
 from forebay.sqlquote import quoted
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 Mode = Literal["overwrite", "overwrite_partitions", "append", "merge"]
 Result = TypeVar("Result")
 BATCH_ROWS = 65_536
+_AWAY = re.compile("Could not (establish connection|connect to server)|Failed to connect|HTTP 5[0-9][0-9]")
 
 
 class DuckDBEngine:
@@ -157,6 +160,8 @@ class DuckDBEngine:
                 f"\nThe query needed more than memory_limit ({self._memory_limit}). Raise memory_limit in "
                 "the extra of the SQL connection, or select less."
             )
+        if isinstance(error, duckdb.IOException) and _AWAY.search(text):
+            text += "\nIs it up? forebay status"
         return text
 
     def _statement(self, text: str) -> int | None:
@@ -187,21 +192,22 @@ class DuckDBEngine:
                 if rows != select:
                     columns = result_columns(self.connection, rows)
                 self.background.check()
-                schema = table.schema() if table is not None else None
-                columns_plan = plan(definition.name, schema, columns)
-                draft = Draft(
-                    self.config,
-                    definition,
-                    [(name, kind) for name, kind, _ in columns_plan.columns],
-                    table,
-                    columns_plan.add,
-                    columns_plan.widen,
-                )
-                if mode == "overwrite_partitions" and draft.metadata.spec().is_unpartitioned():
-                    raise LakeError(
-                        f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to "
-                        "go by. Use overwrite or merge, or set partitioned_by before the table is created."
+                with explained(self.config, definition, table):
+                    schema = table.schema() if table is not None else None
+                    columns_plan = plan(definition.name, schema, columns)
+                    draft = Draft(
+                        self.config,
+                        definition,
+                        [(name, kind) for name, kind, _ in columns_plan.columns],
+                        table,
+                        columns_plan.add,
+                        columns_plan.widen,
                     )
+                    if mode == "overwrite_partitions" and draft.metadata.spec().is_unpartitioned():
+                        raise LakeError(
+                            f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to "
+                            "go by. Use overwrite or merge, or set partitioned_by before the table is created."
+                        )
                 if mode == "merge":
                     result = merge.run(self, rows, columns_plan, draft, key)
                 else:

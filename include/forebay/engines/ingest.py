@@ -22,6 +22,7 @@ from forebay.lake.branch import LANDED
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.tables import TableDefinition, load, row_count
+from forebay.lake.unpublished import explained
 from forebay.sqlquote import literal, quoted
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class Ingest:
         for attempt in range(ATTEMPTS):
             table = load(self.config, definition.name)
             try:
-                reader, fitted = self._plan(batch, kind, definition, table, csv, columns, moment)
+                with explained(self.config, definition, table):
+                    reader, fitted = self._plan(batch, kind, definition, table, csv, columns, moment)
                 draft = Draft(
                     self.config,
                     definition,

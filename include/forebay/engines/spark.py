@@ -40,8 +40,13 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %p %c{1}: %m %ex{short}%n
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
+logger.events.name = org.apache.spark.deploy.history.RollingEventLogFilesWriter
+logger.events.level = info
 """
-"""A program's log has what it prints, and of Spark's own words the warnings."""
+"""A program's log has what it prints, and of Spark's own words the warnings, and where its events are kept."""
+
+_EVENTS = re.compile(r"INFO RollingEventLogFilesWriter: Logging events to \S*/eventlog_v2_([\w.-]+)/")
+"""What Spark says where its history is kept; the folder is named after the application."""
 
 
 class SparkEngine:
@@ -63,10 +68,11 @@ class SparkEngine:
         conf: Mapping[str, object] | None = None,
         writes: Sequence[str] = (),
         log: Callable[[str], None] = print,
+        on_application: Callable[[str], None] = lambda _: None,
     ) -> list[TableResult]:
         """Run the program, hand each line it prints to `log`, and report the tables named in `writes`.
 
-        The values are also in FOREBAY_PARAMETERS, as JSON. Raises EngineError with the program's last words.
+        `on_application` hears the name under which Spark's history has it, where `conf` keeps one. The values are also in FOREBAY_PARAMETERS, as JSON. Raises EngineError with the program's last words.
         """
         from forebay.engines.written import changes, snapshots
 
@@ -76,9 +82,15 @@ class SparkEngine:
         before = snapshots(self.config, writes)
         folder = Path(tempfile.mkdtemp(prefix="forebay-spark-"))
         tail: deque[str] = deque(maxlen=400)
+
+        def said(line: str) -> None:
+            if (found := _EVENTS.match(line)) is not None:
+                on_application(found[1])
+            log(line)
+
         try:
             command = self._command(folder, application, arguments, conf or {})
-            code = self._follow(folder, command, self._environment(folder, values or {}), log, tail)
+            code = self._follow(folder, command, self._environment(folder, values or {}), said, tail)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if self._cancelled:

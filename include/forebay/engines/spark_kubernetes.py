@@ -78,11 +78,12 @@ class SparkOnKubernetes:
         log: Callable[[str], None] = print,
         start_seconds: float = 600.0,
         airflow: str = "",
+        on_application: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`airflow` is a name for the Airflow whose task this is."""
+        """`airflow` is a name for the Airflow whose task this is; `on_application` hears Spark's own name of the application."""
         self.api = SparkApi(client, cluster.namespace)
         self._cluster, self._program, self._log, self._start = cluster, program, log, start_seconds
-        self._airflow = airflow
+        self._airflow, self._on_application = airflow, on_application
         self._name = ""
         self._ending = threading.Event()
         self.background: Background[Any] = Background(self._end_now)
@@ -233,6 +234,7 @@ class SparkOnKubernetes:
         """Waits for the end, and says meanwhile what happens."""
         said: set[str] = set()
         state, started, seen = "", time.monotonic(), time.monotonic()
+        spark = ""
         missing: float | None = None
         ended: float | None = None
         while True:
@@ -254,6 +256,8 @@ class SparkOnKubernetes:
             if state_of(found) != state:
                 state = state_of(found)
                 self._log(f"{self._name}: {state}")
+            if not spark and (spark := str((found.get("status") or {}).get("sparkApplicationId") or "")):
+                self._on_application(spark)
             follower.look(pods)
             if state in ENDED:
                 follower.finish()

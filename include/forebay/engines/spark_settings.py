@@ -89,7 +89,10 @@ class Cluster:
                 _number(extra, "executors.min", executors.get("min", number)),
                 _number(extra, "executors.max", executors.get("max", executors.get("min", number))),
             ),
-            conf={str(key): plain(value) for key, value in (extra.get("conf") or {}).items()},
+            conf={
+                **event_log(extra),
+                **{str(key): plain(value) for key, value in (extra.get("conf") or {}).items()},
+            },
             logs=logs,
         )
 
@@ -116,6 +119,19 @@ class Program:
                 raise EngineError(
                     f"conf: {key} is set by the connection, so that the job runs anywhere. Take it out of the task."
                 )
+
+
+def event_log(extra: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that keep what Spark's history server shows, where the connection's extra says so: `events`, a folder."""
+    events = str(extra.get("events") or "")
+    if not events:
+        return {}
+    # Each application has a folder of its own, which bears its name.
+    return {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": events,
+        "spark.eventLog.rolling.enabled": "true",
+    }
 
 
 def plain(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,12 @@ class Server:
     @property
     def address(self) -> str:
         return f"{self.scheme}://{self.host}:{self.port}"
+
+    def trust(self) -> ssl.SSLContext | bool:
+        """`verify` as httpx takes it."""
+        return (
+            self.verify if isinstance(self.verify, bool) else ssl.create_default_context(cafile=self.verify)
+        )
 
     @classmethod
     def from_connection(
@@ -135,16 +142,17 @@ class TrinoClient:
     ) -> Answer:
         """Run one statement to its end, or until it gave `limit` rows. Raises TrinoError.
 
-        Its id is told before its first result is asked for. `quiet` ones are housekeeping: not told, not followed.
+        Its id is told before its first result is asked for. `quiet` ones are housekeeping: told and followed only where
+        they have to queue.
         `on_step` hears where `resume` can go on.
         """
         with self._translated(sql):
             request = self._request(catalog, session or {})
             status = request.process(request.post(sql))
-            if not quiet:
-                self._on_query(status.id, status.info_uri)
             if on_step is not None and status.next_uri:
                 on_step(status.id, status.next_uri)
+            if not quiet:
+                self._on_query(status.id, status.info_uri)
             return self._follow(request, status, limit, quiet, on_step)
 
     def reach(self, uri: str) -> str | None:
@@ -245,6 +253,9 @@ class TrinoClient:
                     return answer
                 if status.next_uri is None:
                     return answer
+                if quiet and _queues(status) and time.monotonic() - told >= TELL_SECONDS:
+                    quiet = False
+                    self._on_query(status.id, status.info_uri)
                 if not quiet and time.monotonic() - told >= TELL_SECONDS:
                     told = time.monotonic()
                     line = progress(status.stats)
@@ -270,6 +281,10 @@ class TrinoClient:
             raise of_http(error, self.server.address, self.server.user) from None
         except (requests.RequestException, Error) as error:
             raise of_connection(error, self.server.address) from None
+
+
+def _queues(status: TrinoStatus) -> bool:
+    return str(status.stats.get("state", "")) == "QUEUED"
 
 
 def progress(stats: Mapping[str, Any]) -> str:

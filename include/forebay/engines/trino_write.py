@@ -22,6 +22,7 @@ from forebay.lake.tables import (
     row_count,
     sort_order,
 )
+from forebay.lake.unpublished import explained
 from forebay.spec.table import AUDIT_COLUMNS
 from forebay.sqlquote import literal, quoted
 
@@ -41,16 +42,17 @@ def write(
         refuse_taken([name for name, _ in given], definition)
         select, given = _audited(select, given, definition)
     there = load(engine.config, definition.name)
-    columns = plan(
-        definition.name, there.schema() if there is not None else None, given, type_of=iceberg_type
-    )
-    engine.background.check()
-    table = prepared(engine.config, definition, columns, there)
-    if mode == "overwrite_partitions" and table.spec().is_unpartitioned():
-        raise LakeError(
-            f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to "
-            "go by. Use overwrite or merge, or set partitioned_by before the table is created."
+    with explained(engine.config, definition, there):
+        columns = plan(
+            definition.name, there.schema() if there is not None else None, given, type_of=iceberg_type
         )
+        engine.background.check()
+        table = prepared(engine.config, definition, columns, there)
+        if mode == "overwrite_partitions" and table.spec().is_unpartitioned():
+            raise LakeError(
+                f"{definition.name} has no partitions, so mode: overwrite_partitions has nothing to "
+                "go by. Use overwrite or merge, or set partitioned_by before the table is created."
+            )
     resumed = engine.resumed
     before = row_count(table) if resumed is None else resumed.before
     created = there is None if resumed is None else resumed.created

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from forebay.lake.connection import CatalogConfig, LakeError
+from forebay.lake.store import asked
 from forebay.lake.tables import TableDefinition, ensure_namespace, load, partition_spec, sort_order
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Draft:
                 time.sleep(min(0.1 * 2**attempt, 3.0) * random.uniform(0.5, 1.5))
                 if (landed := self._again(replace)) is not None:
                     return landed, taken
-            taken = self._stage(files, replace, set(paths), dict(properties or {}), keep)
+            with asked(self._config.s3_endpoint):
+                taken = self._stage(files, replace, set(paths), dict(properties or {}), keep)
             try:
                 return self._transaction.commit_transaction(), taken
             except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -23,6 +24,10 @@ CATALOG = "lake"
 
 class LakeError(ForebayError):
     """The lake cannot do what was asked; the text says what and why."""
+
+
+class DeletedByValue(LakeError):
+    """PyIceberg and DuckDB do not read the table: it has equality deletes."""
 
 
 @dataclass(frozen=True)
@@ -118,17 +123,44 @@ class CatalogConfig:
 
     @contextlib.contextmanager
     def reached(self) -> Iterator[None]:
-        """Turns what PyIceberg raises when nobody answers into a sentence."""
-        from requests.exceptions import ConnectionError, Timeout
+        """Turns what PyIceberg raises when catalog or store does not give what was asked for into a sentence."""
+        from pyarrow import ArrowException
+        from pyiceberg.exceptions import RESTError
+        from requests import RequestException
 
+        address = "/".join(self.uri.split("/")[:3])
+        what = f"The {'lens' if address == self.lens else 'catalog'} at {address}"
         try:
             yield
-        except (ConnectionError, Timeout) as error:
-            address = "/".join(self.uri.split("/")[:3])
-            what = "lens" if address == self.lens else "catalog"
+        except RequestException as error:
             raise LakeError(
-                f"The {what} at {address} does not answer ({type(error).__name__}). Is it up? forebay status"
+                f"{what} does not answer ({type(error).__name__}). Is it up? forebay status"
             ) from None
+        except RESTError as error:
+            raise LakeError(f"{what} refuses ({type(error).__name__}): {self._said(error)}") from None
+        except FileNotFoundError as error:
+            missing = re.search(r"'(.+?)'", str(error))
+            raise LakeError(
+                f"The store at {self.s3_endpoint} has no file {missing[1] if missing else self._said(error)}, which the "
+                "table needs. Restore it, or take the table back to a snapshot from before it."
+            ) from None
+        except OSError as error:
+            if "NETWORK_CONNECTION" in str(error):
+                said = "does not answer. Is it up? forebay status"
+            else:
+                said = f"cannot be read: {self._said(error)}"
+            raise LakeError(f"The store at {self.s3_endpoint} {said}") from None
+        except ArrowException as error:
+            raise LakeError(f"A file of the table cannot be read: {self._said(error)}") from None
+        except ValueError as error:
+            if "equality deletes" not in str(error):
+                raise
+            raise DeletedByValue(
+                "The table has deletes by value, which only Spark and Trino read. Ask one of them."
+            ) from None
+
+    def _said(self, error: Exception) -> str:
+        return self.redact(" ".join(str(error).split()))[:300]
 
     def duckdb_statements(self, *, read_only: bool = False) -> list[str]:
         """What DuckDB runs to have the catalog attached as `lake`. Holds the secret: never log it."""

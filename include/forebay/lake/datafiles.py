@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from forebay.lake.store import asked
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.io import FileIO
@@ -66,7 +68,8 @@ class DataFileWriter:
             )
             for key, part in self._parts(table)
         )
-        self.files.extend(write_file(self._io, self._metadata, tasks))
+        with asked(str(self._io.properties.get("s3.endpoint", ""))):
+            self.files.extend(write_file(self._io, self._metadata, tasks))
 
     def _parts(self, table: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:
         spec = self._metadata.spec()

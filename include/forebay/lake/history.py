@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from forebay.lake.branch import MAIN, ROLLED_BACK_PROPERTY, Branch, Json, ancestry, ref, snapshots, stamp
-from forebay.lake.identity import Run
+from forebay.lake.identity import RECORD, Run
 from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
 from forebay.lake.reversal import published_record
@@ -62,10 +62,13 @@ class Made:
     """Whether the inputs are known to be all that was read."""
     replay_of: int | None
     """The snapshot whose rows these are, repeated on top of another writer's."""
+    record: bool = False
+    """Whether it is a record about the run, which stays whatever becomes of the run."""
 
     @property
     def by(self) -> Run | None:
-        return Run(self.job, self.run) if self.run else None
+        """The run that it is part of, which goes or stays as a whole."""
+        return Run(self.job, self.run) if self.run and not self.record else None
 
     @classmethod
     def of(cls, snapshot: Mapping[str, Any]) -> Made:
@@ -92,6 +95,7 @@ class Made:
             inputs=tuple(Input.parse(text) for text in stamp(snapshot, "inputs").split(",") if text),
             complete=bool(stamp(snapshot, "run")) and stamp(snapshot, "inputs-complete") != "false",
             replay_of=int(replayed) if replayed else None,
+            record=bool(stamp(snapshot, RECORD)),
         )
 
 
@@ -147,7 +151,9 @@ def on_main(metadata: Mapping[str, Any], run: Run) -> OnMain | None:
 
 
 def made_by(snapshot: Mapping[str, Any], run: Run) -> bool:
-    return (stamp(snapshot, "job"), stamp(snapshot, "run")) == (run.job, run.run)
+    """Whether a snapshot is part of a run; records about it are not."""
+    made = (stamp(snapshot, "job"), stamp(snapshot, "run"))
+    return made == (run.job, run.run) and not stamp(snapshot, RECORD)
 
 
 def roll_backs(metadata: Mapping[str, Any]) -> list[Json]:
@@ -225,47 +231,53 @@ def sweep(
     now: datetime,
     runs: Callable[[Run], bool] = lambda run: False,
     first: Callable[[Run, str], None] = lambda run, table: None,
+    *,
+    own: bool = False,
 ) -> list[tuple[str, str]]:
     """Drops branches whose newest snapshot is older than `keep`; (table, run) of each.
 
     `runs` says of a run whether it is still at work: its branches stay. `first` is called before the branch of a run in
     a table goes. A branch without a snapshot of its own says neither its age nor its run, so it counts from the table's
-    last change.
+    last change. With `own` a branch stays as long as its run was told, and `keep` is for those that were told nothing.
     """
+
+    def old(last: Json | None, at: float) -> bool:
+        told = stamp(last, "keep") if own and last is not None else ""
+        return at <= (now - (timedelta(seconds=int(told)) if told.isdigit() else keep)).timestamp()
+
     dropped = []
     for table in tables:
-        for _ in range(ATTEMPTS):
-            metadata = rest.table(table)
-            try:
-                dropped += _sweep(rest, table, metadata or {}, (now - keep).timestamp(), runs, first)
+        missed = 0
+        while missed < ATTEMPTS:
+            metadata = rest.table(table) or {}
+            found = next(_swept(metadata, old, runs), None)
+            if found is None:
                 break
+            branch, by = found
+            if by is not None:
+                first(by, table)
+            try:
+                drop_branch(rest, table, metadata, branch)
+                dropped.append((table, by.run if by else branch.name))
             except (CommitConflict, CommitUnknown):
-                continue
+                missed += 1
     return dropped
 
 
-def _sweep(
-    rest: Rest,
-    table: str,
-    metadata: Json,
-    until: float,
-    runs: Callable[[Run], bool],
-    first: Callable[[Run, str], None],
-) -> list[tuple[str, str]]:
-    known = snapshots(metadata)
-    for branch in Branch.all(metadata):
-        own = next(ancestry(known, branch.head, branch.base), None)
-        made = Made.of(own) if own is not None else None
+def _swept(
+    metadata: Json, old: Callable[[Json | None, float], bool], runs: Callable[[Run], bool]
+) -> Iterator[tuple[Branch, Run | None]]:
+    known, branches = snapshots(metadata), Branch.all(metadata)
+    for branch in branches:
+        if branch.created_by and ref(metadata, MAIN) is None and len(branches) > 1:
+            # The table goes with the branch that made it, so that one goes last.
+            continue
+        last = next(ancestry(known, branch.head, branch.base), None)
+        made = Made.of(last) if last is not None else None
         newest = made.at if made else int(metadata.get("last-updated-ms", 0)) / 1000
         by = made.by if made else None
-        if newest > until or (by is not None and runs(by)):
-            continue
-        if by is not None:
-            first(by, table)
-        drop_branch(rest, table, metadata, branch)
-        again = rest.table(table)
-        return [(table, by.run if by else branch.name), *_sweep(rest, table, again or {}, until, runs, first)]
-    return []
+        if old(last, newest) and not (by is not None and runs(by)):
+            yield branch, by
 
 
 def _moment(record: Mapping[str, Any]) -> float:

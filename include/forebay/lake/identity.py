@@ -16,6 +16,8 @@ from forebay.errors import ForebayError
 BRANCH_PREFIX = "run_"
 STAMP = "forebay."
 """What every key begins with that the lens writes into a snapshot's summary or a table's properties."""
+RECORD = "record"
+"""The stamp of a snapshot that says something about a run, and is none of what the run publishes."""
 
 AGAIN = "forebay_backfill"
 """The key in a run's conf with the mark of the backfill that does it."""
@@ -87,6 +89,8 @@ class TaskTry(Run):
     """When the try began, in seconds since 1970."""
     pins: tuple[str, ...] = ()
     """Tables it reads as they were, as namespace.table@snapshot: those of a run that is done again."""
+    keep: float = 0.0
+    """How long its branch stays if the run ends without publishing, in seconds; 0 where nobody has said."""
 
     def pin(self, table: str) -> str | None:
         """The snapshot this try reads a table at, as text and empty for no rows; None where it is today's."""
@@ -125,6 +129,7 @@ class TaskTry(Run):
         kinds: dict[str, tuple[type, ...]] = {
             "number": (int,),
             "began": (int, float),
+            "keep": (int, float),
             "writes": (list,),
             "exclusive": (list,),
             "pins": (list,),
@@ -163,4 +168,6 @@ class TaskTry(Run):
         }
         if not complete:
             stamps["inputs-complete"] = "false"
+        if self.keep:
+            stamps["keep"] = f"{self.keep:.0f}"
         return {f"{STAMP}{name}": value for name, value in stamps.items()}

@@ -72,7 +72,8 @@ class Graph:
                 self.foreign.add(table)
             elif not made.complete:
                 self.incomplete.add(table)
-            for source in made.inputs:
+            # Of what checks found nothing is made; a picture with it in would show little else.
+            for source in () if made.record else made.inputs:
                 key = (source.table, table, made.job, made.task)
                 edge = Edge(
                     source.table, table, made.job, made.task, made.run, made.snapshot, source.snapshot, made.at,

@@ -11,6 +11,7 @@ from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run, TaskTry
 from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, Rest
+from forebay.lake.reversal import at_refs
 
 _AFTER_ALL = 1_000_000
 """A try later than any."""
@@ -87,14 +88,19 @@ def _put_back(rest: Rest, who: TaskTry, table: str, metadata: Json) -> bool:
     creator, _, number = branch.created_by.rpartition("/")
     creates = creator == who.task and int(number) < who.number
     if not stale:
-        if len(line) or not (creates or branch.head == branch.base):
+        if len(line) or not (creates or (not creator and branch.head == branch.base)):
             return False
         # Made, or given new columns, by a try that wrote no row.
         drop_branch(rest, table, metadata, branch)
         return True
     later = [each for each in line[stale[0] :] if not _mine(each, who)]
     if stale[0] == 0 and not later:
-        drop_branch(rest, table, metadata, branch)
+        if creator and not creates:
+            # Another task of the run made the table: it stays, as that task left it.
+            empty = {"action": "remove-snapshot-ref", "ref-name": branch.name}
+            rest.commit([Change(table, at_refs(metadata, {branch.name: branch.head}), [empty])])
+        else:
+            drop_branch(rest, table, metadata, branch)
         return True
     _rebuild(rest, who, table, metadata, branch, line[: stale[0]], later)
     return True

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from forebay.lake.branch import MAIN, Branch, ancestry, ref, snapshots, stamp
 from forebay.lake.history import roll_backs
-from forebay.lake.identity import Run
+from forebay.lake.identity import RECORD, Run
 from forebay.lake.reversal import published_record
 
 State = Literal[
@@ -79,4 +79,5 @@ def state(airflow: str, words: Iterable[OnTable], *, waits: bool = False, wrote:
 
 
 def _by(snapshot: Mapping[str, Any]) -> tuple[str, str]:
-    return stamp(snapshot, "job"), stamp(snapshot, "run")
+    # A record about a run is there whatever becomes of the run.
+    return ("", "") if stamp(snapshot, RECORD) else (stamp(snapshot, "job"), stamp(snapshot, "run"))

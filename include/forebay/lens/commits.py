@@ -16,7 +16,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from forebay.lake.branch import Json, show
+from forebay.lake.branch import Branch, Json, show
 from forebay.lake.identity import TaskTry
 from forebay.lens import answers
 from forebay.lens.commit import Asked, Refused, rewrite
@@ -199,7 +199,7 @@ class Commits:
         metadata = None
         if not _creates(commit):
             metadata = self.memory.known(table)
-            if metadata is None:
+            if metadata is None or _is_empty(metadata, who.branch):
                 answer = await self._send(request, "GET", rest)
                 if answer.is_error:
                     raise Refused(answer.status_code, answers.kind(answer), answers.message(answer))
@@ -237,6 +237,12 @@ def identified(change: Json) -> str:
 def _path(table: str) -> str:
     *namespace, name = table.split(".")
     return f"namespaces/{'%1F'.join(namespace)}/tables/{name}"
+
+
+def _is_empty(metadata: Json, name: str) -> bool:
+    """Whether there is such a branch without a snapshot. Then no assertion tells that it has been taken away since."""
+    branch = Branch.find(metadata, name)
+    return branch is not None and branch.head is None
 
 
 def _creates(commit: Json) -> bool:

@@ -120,9 +120,11 @@ class ChecksOperator(ForebayOperator):
             try_number=int(getattr(context.get("ti"), "try_number", 1) or 1),
             table_name=self.table,
         )
-        rows = results.result_rows(outcome.verdicts, origin, outcome.checked.snapshot_id, datetime.now(UTC))
+        seen = outcome.checked.snapshot_id
+        rows = results.result_rows(outcome.verdicts, origin, seen, datetime.now(UTC))
+        assert self._who is not None
         try:
-            results.keep(config, self.results_namespace, rows)
+            results.keep(config, self.results_namespace, rows, self._who, {self.table: seen})
         except Exception as error:  # noqa: BLE001  the verdict counts more than its record
             name = f"{self.results_namespace}.{results.TABLE}"
             self.log.warning("The results could not be kept in %s: %s", name, config.redact(str(error)))

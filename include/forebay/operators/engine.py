@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TYPES = ("duckdb", "trino")
 QUERY = "trino_query"
-"""Where a task's state keeps the id of its query in Trino while it runs."""
+"""Where a task's state keeps the id of its query in Trino; while it writes, also how to go on with it."""
 
 
 def kind_of(connection: Connection, conn_id: str) -> str:
@@ -49,15 +49,22 @@ def opened(
     config, settings = operator.catalog(connection, exclusive=exclusive), connection.extra_dejson
     if connection.conn_type == "trino":
         assert operator._who is not None
+        # A write says more of itself, see forebay.operators.resume.
+        writes = resumed is not None
 
         def keep(query: str, info: str) -> None:
             operator.log.info("Trino's query %s: %s", query, info)
-            # A write says more of itself, see forebay.operators.resume.
-            if on_step is None and (store := context.get("task_state_store")) is not None:
+            if not writes and (store := context.get("task_state_store")) is not None:
                 store.set(QUERY, {"query": query})
 
+        def step(at: Unfinished) -> None:
+            nonlocal writes
+            if on_step is not None:
+                writes = True
+                on_step(at)
+
         return trino(
-            connection, config, operator._who, keep, _logged(operator), on_step=on_step, resumed=resumed
+            connection, config, operator._who, keep, _logged(operator), on_step=step, resumed=resumed
         )
     return DuckDBEngine(
         config,

@@ -57,10 +57,11 @@ def keeping(
 
 
 def done(context: Context) -> None:
-    """Nothing is left to go on with: whoever runs the task again wants it done again."""
+    """Nothing is left to go on with: whoever runs the task again wants it done again. The query's id stays, to look at."""
     store: Any = context.get("task_state_store")
-    if store is not None:
-        store.delete(QUERY)
+    said = store.get(QUERY) if store is not None else None
+    if isinstance(said, Mapping):
+        store.set(QUERY, {"query": said["query"]})
 
 
 def left(operator: ForebayOperator, connection: Connection, context: Context, text: str) -> Left | None:

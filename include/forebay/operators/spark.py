@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from forebay.tasks.spark import Task
 
 TYPES = ("spark", "kubernetes")
+APPLICATION = "spark_application"
+"""Where a task's state keeps the name under which Spark's history server has its application."""
 
 
 def build(task: Task, job: LoadedJob) -> BaseOperator:
@@ -86,6 +89,7 @@ class SparkOperator(ForebayOperator):
             assert self._who is not None
             return self.report(context, self._cluster.run(self._who, self.catalog(connection), self.writes))
         from forebay.engines.spark import SparkEngine
+        from forebay.engines.spark_settings import event_log
 
         values = self.values(context)
         extra = connection.extra_dejson
@@ -100,11 +104,26 @@ class SparkOperator(ForebayOperator):
             self.application,
             [fill(text, values) for text in self.arguments],
             values=values,
-            conf=self.conf,
+            conf={**event_log(extra), **self.conf},
             writes=self.writes,
             log=lambda line: self.log.info("%s", line),
+            on_application=self.keep_application(context),
         )
         return self.report(context, results)
+
+    def keep_application(self, context: Context) -> Callable[[str], None]:
+        """Puts the application's name in Spark into the task's state, for those who look at the run later."""
+        store: Any = context.get("task_state_store")
+
+        def keep(application: str) -> None:
+            if store is None:
+                return
+            try:
+                store.set(APPLICATION, {"application": application})
+            except Exception as error:  # noqa: BLE001  the work matters more than the way to look at it
+                self.log.warning("The name of application %s could not be kept: %s", application, error)
+
+        return keep
 
     def post_execute(self, context: Context, result: Any = None) -> None:
         super().post_execute(context, result)

@@ -44,6 +44,7 @@ def opened(operator: SparkOperator, connection: Connection, context: Context) ->
         log=lambda line: operator.log.info("%s", line),
         start_seconds=float(extra.get("start_seconds") or 600),
         airflow=this_airflow(operator.catalog(connection, main=True).lens),
+        on_application=operator.keep_application(context),
     )
 
 

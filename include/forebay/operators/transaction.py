@@ -14,7 +14,7 @@ from forebay.operators.rerun import pins
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from forebay.lake.publish import Published
+    from forebay.lake.reversal import Published
     from forebay.operators.base import ForebayOperator
 
 XCOM = "forebay"
@@ -37,6 +37,7 @@ def named(operator: ForebayOperator, context: Context) -> TaskTry:
         writes=tuple(operator.tables),
         began=time.time(),
         pins=pins(run, ti.task_id),
+        keep=operator.keep.get("failed_runs", 0.0),
     )
 
 

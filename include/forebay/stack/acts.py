@@ -12,8 +12,10 @@ from forebay.errors import ForebayError
 from forebay.lake.built_on import Lake, Plan, plan
 from forebay.lake.history import every
 from forebay.lake.identity import Run
-from forebay.lake.publish import Published, publish
+from forebay.lake.publish import publish
 from forebay.lake.rest import Rest
+from forebay.lake.reversal import Published
+from forebay.lake.state import UNDER_WAY
 from forebay.stack.airflow_api import AirflowApi, ApiError
 from forebay.stack.runs import KnownRun, touched, waits_for_approval, words
 
@@ -93,11 +95,11 @@ def publish_run(
         first(opened)
     left = words(api, run.run) if run.document else None
     done = publish(rest, run.run, sorted(shown), left.tries if left else {}, left.wrote if left else [])
-    told, untold = _tell(api, run, [each for each in done if not each.again])
+    told, untold = tell(api, run.run, [each for each in done if not each.again])
     return NowPublished(done, told, untold)
 
 
-def _tell(api: AirflowApi, run: KnownRun, published: Sequence[Published]) -> tuple[list[str], dict[str, str]]:
+def tell(api: AirflowApi, run: Run, published: Sequence[Published]) -> tuple[list[str], dict[str, str]]:
     """An event on the asset of each table, as the task `publish` leaves; what is not told stops nothing."""
     told, untold = [], {}
     for each in published:
@@ -110,7 +112,7 @@ def _tell(api: AirflowApi, run: KnownRun, published: Sequence[Published]) -> tup
                 "snapshot_id": str(each.snapshot_id),
                 "added": each.added,
                 "removed": each.removed,
-                "run": run.run.run,
+                "run": run.run,
             }
             api.request("POST", "/api/v2/assets/events", json={"asset_id": asset["id"], "extra": extra})
             told.append(each.table)
@@ -174,10 +176,9 @@ def _has_ended(run: KnownRun) -> None:
 
 
 def _at_work(api: AirflowApi) -> list[Run]:
-    pages = (
-        api.get("/dags/~/dagRuns", limit=100, state=state)["dag_runs"] for state in ("running", "queued")
-    )
-    return [KnownRun.of(each).run for page in pages for each in page]
+    # Both states in one question: a run that starts between two would be in neither answer.
+    found = api.pages("/dags/~/dagRuns", "dag_runs", state=sorted(UNDER_WAY), order_by="id")
+    return [KnownRun.of(each).run for each in found]
 
 
 def published_document(run: Run, done: NowPublished) -> dict[str, Any]:

@@ -29,6 +29,8 @@ _LOG_FRAME = (
 )
 
 
+PAGE = 100
+"""How many of a list Airflow gives at once, at most."""
 PATIENCE = 90.0
 """Seconds that following a run outlasts an API server that does not answer."""
 
@@ -51,7 +53,7 @@ class AirflowApi:
     def __init__(self, url: str, user: str, password: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=30, verify=trust(url), trust_env=False)
         self._credentials = {"username": user, "password": password}
-        self.url = url
+        self.url, self.user = url, user
 
     @classmethod
     def of_stack(cls, stack: Stack) -> AirflowApi:
@@ -106,6 +108,17 @@ class AirflowApi:
     def get(self, path: str, **params: Any) -> Json:
         return self.request("GET", f"/api/v2{path}", params=params)
 
+    def pages(self, path: str, key: str, *, size: int = 0, **params: Any) -> Iterator[Json]:
+        """Everything that a list of Airflow's holds, page by page as long as somebody wants more."""
+        offset = 0
+        while True:
+            answer = self.get(path, limit=size or PAGE, offset=offset, **params)
+            yield from answer[key]
+            # An installation may give fewer at once than it is asked for.
+            offset += len(answer[key])
+            if not answer[key] or offset >= answer["total_entries"]:
+                return
+
     def put_connections(self, connections: list[dict[str, object]]) -> None:
         """Creates connections or replaces those of the same id."""
         action = {"action": "create", "entities": connections, "action_on_existence": "overwrite"}
@@ -138,7 +151,7 @@ class AirflowApi:
         return self.get(f"/dags/{dag_id}/dagRuns/{run_id}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[Json]:
-        return list(self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"])
+        return list(self.pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances"))
 
     def follow(self, dag_id: str, run_id: str, every: float = 0.5) -> Iterator[tuple[Json, list[Json]]]:
         """The run and its tasks, again and again until the run has ended; an API server that restarts is waited for."""

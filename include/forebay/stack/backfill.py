@@ -16,7 +16,7 @@ from forebay.errors import ForebayError
 from forebay.lake.coverage import Batch, Interval, OnMain, judge
 from forebay.lake.identity import AGAIN, Run
 from forebay.spec.schedule import AfterSchedule, ContinuousSchedule, CronSchedule
-from forebay.stack.airflow_api import AirflowApi, ApiError, Json, NoAnswer
+from forebay.stack.airflow_api import PAGE, AirflowApi, ApiError, Json, NoAnswer
 
 if TYPE_CHECKING:
     from forebay.code import Code
@@ -26,7 +26,6 @@ MOST = 10_000
 """Intervals of one command."""
 AT_ONCE = 500
 """Intervals of one backfill of Airflow's, which makes all of its runs within one request."""
-_PAGE = 100
 _PATIENT = 300.0
 
 
@@ -107,24 +106,15 @@ def _ticks(schedule: CronSchedule, since: datetime, until: datetime, most: int) 
 def runs_within(api: AirflowApi, job: str, since: datetime, until: datetime) -> dict[datetime, Json]:
     """Airflow's runs by their logical date; of several the one that began last."""
     found: dict[datetime, Json] = {}
-    offset = 0
-    while True:
-        page = api.get(
-            f"/dags/{quote(job, safe='')}/dagRuns",
-            logical_date_gte=since.isoformat(),
-            logical_date_lte=until.isoformat(),
-            order_by="logical_date",
-            limit=_PAGE,
-            offset=offset,
-        )["dag_runs"]
-        for run in page:
-            when = datetime.fromisoformat(str(run["logical_date"])).astimezone(UTC)
-            before = found.get(when)
-            if before is None or str(run["start_date"] or "") > str(before["start_date"] or ""):
-                found[when] = run
-        if len(page) < _PAGE:
-            return found
-        offset += _PAGE
+    path, between = f"/dags/{quote(job, safe='')}/dagRuns", (since.isoformat(), until.isoformat())
+    for run in api.pages(
+        path, "dag_runs", logical_date_gte=between[0], logical_date_lte=between[1], order_by="logical_date"
+    ):
+        when = datetime.fromisoformat(str(run["logical_date"])).astimezone(UTC)
+        before = found.get(when)
+        if before is None or str(run["start_date"] or "") > str(before["start_date"] or ""):
+            found[when] = run
+    return found
 
 
 def intervals(
@@ -180,7 +170,7 @@ def _dates(api: AirflowApi, job: LoadedJob, asked: Span) -> set[datetime]:
 
 def active(api: AirflowApi, job: str) -> Json | None:
     """The job's backfill that Airflow has not closed; there is one at most."""
-    found = api.get("/backfills", dag_id=job, order_by="-id", limit=_PAGE)["backfills"]
+    found = api.get("/backfills", dag_id=job, order_by="-id", limit=PAGE)["backfills"]
     return next((each for each in found if each["completed_at"] is None), None)
 
 

@@ -79,13 +79,16 @@ def difference(
     """
     from forebay.lake.sample import MOST_BYTES, sample
 
-    table = config.pyiceberg().load_table(both.table)
-    differ = files(table, both)
+    key = key or _merge_key(root, job, both.table)
+    with config.reached():
+        table = config.pyiceberg().load_table(both.table)
+        differ = files(table, both)
     big(differ)
-    rows = sample(
-        table, both, differ, key or _merge_key(root, job, both.table),
-        limit=limit, full=full, more=more, most_bytes=MOST_BYTES if most is None else most,
-    )  # fmt: skip
+    with config.reached():
+        rows = sample(
+            table, both, differ, key,
+            limit=limit, full=full, more=more, most_bytes=MOST_BYTES if most is None else most,
+        )  # fmt: skip
     return Difference(both, [config.redact(text) for text in shape_changes(metadata, both)], differ, rows)
 
 

@@ -28,6 +28,8 @@ _REPORT = ("IngestOperator", "SqlOperator", "SparkOperator", "ChecksOperator")
 _KINDS = {"FunctionOperator": "python", "RunJobOperator": "run_job", "ApprovalOperator": "approval"}
 QUERY = "trino_query"
 """The key of a task's state with its query's id, as in forebay.operators.engine, which imports Airflow."""
+APPLICATION = "spark_application"
+"""The same for a Spark application, as in forebay.operators.spark."""
 
 
 def exactly(api: AirflowApi, job: str, run: str) -> KnownRun:
@@ -172,21 +174,27 @@ def _said(api: AirflowApi, run: KnownRun, task: Json) -> tuple[str, ...]:
 
 
 def _query(api: AirflowApi, run: KnownRun, task: Json) -> str:
-    if task.get("operator_name") not in ("SqlOperator", "ChecksOperator") or not task["start_date"]:
+    if not task["start_date"]:
         return ""
-    return query_of(api, run, task)
+    if task.get("operator_name") == "SparkOperator":
+        return _kept(api, run, task, APPLICATION, "application")
+    return query_of(api, run, task) if task.get("operator_name") in ("SqlOperator", "ChecksOperator") else ""
 
 
 def query_of(api: AirflowApi, run: KnownRun, task: Json) -> str:
     """The id of the query that a task left word of, in its engine; empty where it left none."""
+    return _kept(api, run, task, QUERY, "query")
+
+
+def _kept(api: AirflowApi, run: KnownRun, task: Json, key: str, name: str) -> str:
     base = f"/dags/{quote(run.run.job, safe='')}/dagRuns/{_airflow(run)}/taskInstances/{task['task_id']}"
     try:
-        kept = api.get(f"{base}/state-store/{QUERY}", map_index=task["map_index"])["value"]
+        kept = api.get(f"{base}/state-store/{key}", map_index=task["map_index"])["value"]
     except ApiError as error:
         if error.status == 404:
             return ""
         raise
-    return str(kept.get("query") or "") if isinstance(kept, dict) else str(kept or "")
+    return str(kept.get(name) or "") if isinstance(kept, dict) else str(kept or "")
 
 
 def _bytes(snapshot: Mapping[str, Any]) -> int | None:

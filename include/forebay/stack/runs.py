@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,12 @@ from forebay.lake.identity import Run
 from forebay.lake.rest import Rest
 from forebay.lake.state import UNDER_WAY, OnTable, RunsOf, State, state
 from forebay.operators.transaction import XCOM
-from forebay.stack.airflow_api import AirflowApi, ApiError
+from forebay.stack.airflow_api import PAGE, AirflowApi, ApiError
 
 APPROVE = "approve"
 GONE = "gone"
 """The state of a run that Airflow knows nothing of any more."""
 
-_PAGE = 100
 _LISTED = 12
 
 
@@ -69,7 +69,7 @@ def find(api: AirflowApi, text: str) -> KnownRun:
 
 def _of_job(api: AirflowApi, job: str, word: str) -> KnownRun:
     if not api.has_dag(job):
-        known = [str(dag["dag_id"]) for dag in api.get("/dags", limit=_PAGE, order_by="dag_id")["dags"]]
+        known = [str(dag["dag_id"]) for dag in api.get("/dags", limit=PAGE, order_by="dag_id")["dags"]]
         if word == "latest" or any(each.startswith(f"{job.partition('.')[0]}.") for each in known):
             raise UnknownRunName(f"there is no job '{job}'." + suggestion(job, known, "Jobs"))
         return KnownRun(Run(job, word), GONE, {})
@@ -90,7 +90,7 @@ def _matches(api: AirflowApi, job: str | None, word: str) -> list[KnownRun]:
     word, _, mark = word.partition("#")
     # The pattern is ILIKE's, in which _ and % stand for others; `|` means or.
     page = api.get(
-        f"/dags/{dag}/dagRuns", limit=_PAGE, order_by="-run_after", run_id_pattern=word.replace("|", "_")
+        f"/dags/{dag}/dagRuns", limit=PAGE, order_by="-run_after", run_id_pattern=word.replace("|", "_")
     )["dag_runs"]
     found = [KnownRun.of(each) for each in page]
     if mark:
@@ -121,23 +121,11 @@ def _one(found: list[KnownRun], word: str, job: str | None) -> KnownRun:
 def last(api: AirflowApi, job: str | None, limit: int, *, state: str = "") -> list[KnownRun]:
     """The newest runs of a job or of all jobs; with `state` those that Airflow gives this state."""
     only = {"state": state} if state else {}
-    found: list[KnownRun] = []
-    offset = 0
-    while len(found) < limit:
-        size = min(_PAGE, limit - len(found))
-        page = api.get(
-            f"/dags/{quote(job, safe='') if job else '~'}/dagRuns",
-            limit=size,
-            offset=offset,
-            order_by="-run_after",
-            **only,
-        )["dag_runs"]
-        offset += size
-        # Without a dot it is no job, but what Airflow runs for Forebay itself.
-        found += [KnownRun.of(each) for each in page if job or "." in str(each["dag_id"])]
-        if len(page) < size:
-            break
-    return found
+    path = f"/dags/{quote(job, safe='') if job else '~'}/dagRuns"
+    found = api.pages(path, "dag_runs", size=min(PAGE, limit), order_by="-run_after", **only)
+    # Without a dot it is no job, but what Airflow runs for Forebay itself.
+    ours = (KnownRun.of(each) for each in found if job or "." in str(each["dag_id"]))
+    return list(itertools.islice(ours, limit))
 
 
 @dataclass(frozen=True)
@@ -155,12 +143,12 @@ def words(api: AirflowApi, run: Run) -> Words:
     base = f"/dags/{run.job}/dagRuns/{quote(run.airflow, safe='')}"
     found: list[Json] = []
     try:
-        entries = api.get(f"{base}/taskInstances/~/xcomEntries", xcom_key=XCOM, limit=_PAGE)
+        entries = list(api.pages(f"{base}/taskInstances/~/xcomEntries", "xcom_entries", xcom_key=XCOM))
     except ApiError as error:
         if "HTTP 404" in str(error):
             return Words({}, ())
         raise
-    for entry in entries["xcom_entries"]:
+    for entry in entries:
         path = f"{base}/taskInstances/{entry['task_id']}/xcomEntries/{XCOM}"
         value = api.get(path, map_index=entry["map_index"], deserialize=True).get("value")
         if isinstance(value, dict):

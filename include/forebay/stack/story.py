@@ -45,7 +45,7 @@ class Step:
     said: tuple[str, ...] = ()
     """The last lines of a failed task's log."""
     query: str = ""
-    """The id of its query in its engine, while the task's state keeps it."""
+    """The id of its query or application in its engine, while the task's state keeps it."""
 
     @property
     def task(self) -> str:

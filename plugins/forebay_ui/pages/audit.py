@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from forebay_ui.audit import KINDS, Happened, Wanted, events
-from forebay_ui.auth import Visiting, audits
+from forebay_ui.audit import KINDS, Happened, Wanted, events, record
+from forebay_ui.auth import Visiting, Visitor, audits
 from forebay_ui.csvtext import lines
 from forebay_ui.html import query, render
 
@@ -23,7 +23,8 @@ Sees = Depends(audits)
 router, api = APIRouter(dependencies=[Sees]), APIRouter(dependencies=[Sees])
 
 _PAGE = 100
-_EXPORT = 50_000
+EXPORT = 50_000
+"""Events that one export holds at most."""
 _SHOWN = ("connection_id", "conn_id", "query", "to", "from", "workspace")
 _ELSEWHERE = ("table", "method", "dag_id", "dag_run_id")
 _WORDS = {
@@ -46,15 +47,19 @@ _WORDS = {
     "forebay.publish_run": "published a run",
     "forebay.discard_run": "discarded a run",
     "forebay.rollback_run": "rolled a run back",
+    "forebay.replay_run": "put quarantined rows back",
     "forebay.compare_run": "looked at what a run changed",
     "forebay.sample": "looked at rows",
     "forebay.compare": "compared two snapshots",
     "forebay.connection_check": "checked a connection",
     "forebay.audit_export": "exported the audit log",
+    "forebay.query_history": "looked at everybody's queries",
+    "forebay.query_read": "looked at somebody's query",
 }  # fmt: skip
 
 Text = Annotated[str, Query(max_length=200)]
 Number = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
+Most = Annotated[int, Query(ge=1, le=EXPORT, description="At most so many events.")]
 
 
 @dataclass(frozen=True)
@@ -115,15 +120,25 @@ def audit(request: Request, who: Visiting, wanted: Filtered, before: Number = No
     return render(
         request, "audit.html", who=who, places=request.app.state.places, title="Audit", wanted=wanted, kinds=KINDS,
         found=found[:_PAGE], older=query({**asked, "before": older}) if older else "", asked=query(asked), later=before,
-        word=word, told=told,
+        word=word, told=told, most=EXPORT,
     )  # fmt: skip
 
 
 @router.get("/export.csv")
-def export_csv(who: Visiting, wanted: Filtered) -> StreamingResponse:
+def export_csv(
+    who: Visiting, wanted: Filtered, before: Number = None, limit: Most = EXPORT
+) -> StreamingResponse:
+    _noted(who, wanted, "csv")
+
     def rows() -> Iterator[list[object]]:
         yield ["when", "who", "event", "what", "job", "run", "task", "details"]
-        for each in events(who, wanted.wanted(), _EXPORT):
+        last = 0
+        for number, each in enumerate(events(who, wanted.wanted(before), limit + 1)):
+            if number == limit:
+                rest = f"There are older events. Ask again with before={last} for those."
+                yield ["", "", "", "", "", "", "", rest]
+                return
+            last = each.number
             yield [
                 _iso(each),
                 each.who,
@@ -139,12 +154,21 @@ def export_csv(who: Visiting, wanted: Filtered) -> StreamingResponse:
 
 
 @router.get("/export.json")
-def export_json(who: Visiting, wanted: Filtered) -> StreamingResponse:
+def export_json(
+    who: Visiting, wanted: Filtered, before: Number = None, limit: Most = EXPORT
+) -> StreamingResponse:
+    _noted(who, wanted, "json")
+
     def parts() -> Iterator[str]:
-        yield "["
-        for number, each in enumerate(events(who, wanted.wanted(), _EXPORT)):
+        yield '{"events": ['
+        last, older = 0, None
+        for number, each in enumerate(events(who, wanted.wanted(before), limit + 1)):
+            if number == limit:
+                older = last
+                break
+            last = each.number
             yield f"{',' if number else ''}\n{json.dumps(plain(each))}"
-        yield "\n]\n"
+        yield f'\n], "older": {json.dumps(older)}}}\n'
 
     return _file(parts(), "json", "application/json")
 
@@ -180,6 +204,15 @@ def plain(one: Happened) -> dict[str, Any]:
     """An event as JSON."""
     found = {**asdict(one), "at": _iso(one), "what": word(one.event)}
     return {**found, "details": one.known or one.details}
+
+
+def _noted(who: Visitor, wanted: Filter, format: str) -> None:
+    """Notes an export before it is made: what was looked for is a text of theirs and is not noted, but that it was."""
+    by = [name for name in ("who", "event", "job", "about") if getattr(wanted, name)]
+    record(
+        who, "audit_export", format=format, kind=wanted.kind, since=wanted.since or None, until=wanted.until or None,
+        filtered=", ".join(by) or None,
+    )  # fmt: skip
 
 
 def _asked(wanted: Filter) -> dict[str, object]:

@@ -115,7 +115,7 @@ def _history(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
 
 
 def _files(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
-    return {"files": attempt(lambda: files(lake(), the.name, the.about.size.files))}
+    return {"files": attempt(lambda: files(lake(), the.name, the.about.size))}
 
 
 def _checks(the: Table, who: Visiting, request: Request) -> dict[str, Any]:
@@ -168,8 +168,9 @@ def describe_table(the: The) -> dict[str, Any]:
 
 @api.get("/catalog/{namespace}/{table}/history")
 def table_history(the: The, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> list[dict[str, Any]]:
-    """What happened to a table and who did it, newest first."""
-    return [_event(event) for event in the.events[:limit]]
+    """What happened to a table and who did it, newest first, and to which snapshots it can be rolled back."""
+    back = {made.snapshot for made in targets(the)}
+    return [_event(event, back) for event in the.events[:limit]]
 
 
 @api.get("/catalog/{namespace}/{table}/sample")
@@ -185,7 +186,7 @@ def table_sample(the: The, who: Visiting, snapshot: Snapshot = None) -> dict[str
 @api.get("/catalog/{namespace}/{table}/files")
 def table_files(the: The) -> dict[str, Any]:
     """How a table lies in files: sizes, partitions and their skew."""
-    return asdict(files(lake(), the.name, the.about.size.files))
+    return asdict(files(lake(), the.name, the.about.size))
 
 
 @api.get("/catalog/{namespace}/{table}/checks")
@@ -193,6 +194,12 @@ def table_checks(the: The, limit: Annotated[int, Query(ge=1, le=5000)] = 100) ->
     """What checks found on a table, newest first."""
     found = check_results(lake(), the.name, limit=limit)
     return [{**each, "snapshot_id": _id(each["snapshot_id"])} for each in found]
+
+
+@api.get("/catalog/{namespace}/{table}/open")
+def table_openings(the: The) -> dict[str, Any]:
+    """How to open a table from DuckDB, PyIceberg, Spark and Trino, without secrets."""
+    return {"openings": [asdict(each) for each in openings.snippets(lake(), the.name)]}
 
 
 def _render(request: Request, who: Visiting, template: str, view: View, **context: Any) -> HTMLResponse:
@@ -234,11 +241,11 @@ def _hit(hit: Hit) -> dict[str, Any]:
     return {"table": hit.entry.table, "where": hit.where, "what": hit.what, "comment": hit.entry.comment}
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(event: Event, back: set[int]) -> dict[str, Any]:
     made = event.made
     plain = {
         "at": event.at, "operation": event.operation, "snapshot": _id(event.snapshot), "on_main": event.on_main,
-        "note": event.note,
+        "note": event.note, "can_roll_back_to": made is not None and made.snapshot in back,
     }  # fmt: skip
     if made is not None:
         plain |= {

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from forebay.connections import doctor
 from forebay.connections.check import TITLES
 from forebay.connections.model import Connection, Report, Side
-from forebay.connections.types import aws
+from forebay.connections.types import aws, iceberg
 from forebay.engines.openings import Snippet, snippets
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay_ui.auth import Visiting, of_connection
@@ -47,6 +47,8 @@ Froms = Annotated[
     Query(alias="from", description="`worker`, `server`, or `both` of them to compare."),
 ]
 _LINES = "application/x-ndjson"
+_CATALOGS = ("iceberg", *iceberg.ALSO)
+_STORES = ("aws", *aws.ALSO)
 
 
 def the_connection(connection: str, _: Annotated[None, Sees]) -> Connection:
@@ -104,7 +106,8 @@ def check_one(request: Request, who: Visiting, the: The) -> Response:
 @router.get("/{connection}/open", response_class=HTMLResponse)
 def open_from(request: Request, who: Visiting, the: The, store: Store = "") -> HTMLResponse:
     return render(
-        request, "connection_open.html", **_about(request, who, the, []), snippets=_snippets(who, the, store), store=store
+        request, "connection_open.html", **_about(request, who, the, []), snippets=_snippets(who, the, store), store=store,
+        stores=_of_type(who, _STORES),
     )  # fmt: skip
 
 
@@ -180,8 +183,14 @@ def _about(request: Request, who: Visiting, the: Connection, past: list[Result])
         "who": who, "places": request.app.state.places, "title": the.conn_id, "the": the, "past": past, "plan": plan,
         "kind": doctor.title(the.conn_type), "leads_to": doctor.about(the), "uses": uses_of(who, the.conn_id),
         "may_check": who.may_connection("PUT", the.conn_id), "sides": FROM,
-        "opens": the.conn_type in ("iceberg", "iceberg_rest"), "timeout": doctor.TIMEOUT,
+        "opens": the.conn_type in _CATALOGS, "timeout": doctor.TIMEOUT,
+        "catalogs": _of_type(who, _CATALOGS) if the.conn_type in _STORES else [],
     }  # fmt: skip
+
+
+def _of_type(who: Visiting, types: tuple[str, ...]) -> list[str]:
+    """The connections of a type that the visitor may see."""
+    return sorted(each.conn_id for each in known(who) if each.conn_type in types)
 
 
 def _snippets(who: Visiting, the: Connection, store: str) -> list[Snippet] | str:
@@ -193,7 +202,7 @@ def _snippets(who: Visiting, the: Connection, store: str) -> list[Snippet] | str
         found = stored(store)
         if found is None:
             raise HTTPException(404, f"Airflow has no connection '{store}'.")
-        if found.conn_type not in ("aws", *aws.ALSO):
+        if found.conn_type not in _STORES:
             return f"'{store}' is of type {found.conn_type}, not aws."
         s3 = aws.store_of(found)
         extra |= {
@@ -204,7 +213,7 @@ def _snippets(who: Visiting, the: Connection, store: str) -> list[Snippet] | str
     try:
         config = CatalogConfig.from_connection(the.host, the.login or "-", the.password or "-", extra)
     except LakeError as error:
-        return f"{error} Name the connection of the store beside it: ?store=lake_s3"
+        return f"{error} Or choose the connection of its object store here."
     return snippets(config)
 
 

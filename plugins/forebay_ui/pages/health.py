@@ -4,26 +4,31 @@ What is down is said first, with what mends it; whatever is down, the rest is sh
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from forebay.lake.index import Entry
-from forebay.stack.airflow_api import ApiError
 from forebay_ui.auth import Visiting
+from forebay_ui.component import Component
 from forebay_ui.html import render
 from forebay_ui.lake import index
-from forebay_ui.probes import Component, components
+from forebay_ui.probes import components
 
 TITLE, PLACE = "Health", 10
 router, api, unlocked = APIRouter(), APIRouter(), APIRouter()
 
 DAY = timedelta(days=1)
-_RUNS, _TABLES = 100, 12
+_TABLES = 12
 
 
 @dataclass(frozen=True)
@@ -54,26 +59,51 @@ Components = Annotated[list[Component], Depends(asked)]
 
 @router.get("", response_class=HTMLResponse)
 def health(request: Request, who: Visiting, found: Components) -> HTMLResponse:
-    bad = [each for each in found if each.state != "ok"]
+    bad = [each for each in found if each.state in ("bad", "warn")]
     runs, trouble = _runs(who)
     view = index().view(wait=1.0)
     tables = changed(view.entries.values(), who)
-    if bad:
-        first = f"{len(bad)} problem{'s' if len(bad) > 1 else ''}. The other {len(found) - len(bad)} components answer."
-    else:
-        slowest = max(each.seconds or 0 for each in found)
-        first = f"All is well: {len(found)} components answered within {max(1, round(slowest * 1000)):,} ms."
     return render(
-        request, "health.html", who=who, places=request.app.state.places, title="Health", first=first,
+        request, "health.html", who=who, places=request.app.state.places, title="Health", first=said(found),
         components=found, bad=bad, runs=runs, trouble=trouble, tables=tables[:_TABLES], more=len(tables) - _TABLES,
         view=view,
     )  # fmt: skip
+
+
+def said(found: list[Component]) -> str:
+    """All components in a sentence."""
+    bad = sum(each.state in ("bad", "warn") for each in found)
+    well = [each for each in found if each.state == "ok"]
+    unknown = [each.name for each in found if each.state == "unknown"]
+    rest = f" Not known: {', '.join(unknown)}." if unknown else ""
+    answered = f"{len(well)} component{'' if len(well) == 1 else 's'}"
+    if bad:
+        problems = f"{bad} problem{'' if bad == 1 else 's'}"
+        return f"{problems}. The other {answered} answer{'s' if len(well) == 1 else ''}.{rest}"
+    slowest = max((each.seconds or 0 for each in well), default=0)
+    word = "No problem is known" if unknown else "All is well"
+    return f"{word}: {answered} answered within {max(1, round(slowest * 1000)):,} ms.{rest}"
 
 
 @api.get("/health/components")
 def health_components(found: Components) -> list[dict[str, Any]]:
     """Every component of the platform, problems first."""
     return [asdict(each) for each in found]
+
+
+@api.get("/health/day")
+def health_day(who: Visiting) -> dict[str, Any]:
+    """The last day of what you may see: each workspace's runs, and the tables that changed, newest first."""
+    runs, trouble = _runs(who)
+    tables = changed(index().view(wait=1.0).entries.values(), who)
+    return {
+        "runs": [{**asdict(each), "state": each.state[1]} for each in runs],
+        "trouble": trouble,
+        "tables": [
+            {"table": each.table, "changed": each.changed, "rows": each.rows, "job": each.last.job if each.last else ""}
+            for each in tables
+        ],
+    }  # fmt: skip
 
 
 @unlocked.get("/health")
@@ -90,26 +120,38 @@ def changed(entries: Iterable[Entry], who: Visiting) -> list[Entry]:
 
 
 def _runs(who: Visiting) -> tuple[list[WorkspaceRuns], str]:
-    since = (datetime.now(UTC) - DAY).isoformat()
+    """By workspace the runs of the last day that the visitor may see; or why they are not known."""
     try:
-        page = who.api.get("/dags/~/dagRuns", run_after_gte=since, order_by="-run_after", limit=_RUNS)
-    except ApiError as error:
-        return [], str(error)
-    by: dict[str, list[dict[str, Any]]] = {}
-    for run in page["dag_runs"]:
-        workspace, dot, _ = str(run["dag_id"]).partition(".")
+        with create_session() as session:
+            mine = [DagRun.dag_id.in_(sorted(who.jobs)), DagRun.run_after >= datetime.now(UTC) - DAY]
+            counted = session.execute(
+                select(DagRun.dag_id, DagRun.state, func.count())
+                .where(*mine)
+                .group_by(DagRun.dag_id, DagRun.state)
+            ).all()
+            newest = (
+                select(func.max(DagRun.id)).where(*mine, DagRun.state == "failed").group_by(DagRun.dag_id)
+            )
+            failed = session.execute(
+                select(DagRun.dag_id, DagRun.run_id)
+                .where(DagRun.id.in_(newest))
+                .order_by(DagRun.run_after.desc())
+            ).all()
+    except SQLAlchemyError:
+        return [], "Airflow's database does not answer. See above what mends it."
+    by: dict[str, Counter[str]] = {}
+    for job, state, number in counted:
+        workspace, dot, _ = str(job).partition(".")
         # Without a dot it is no job, but what Airflow runs for Forebay itself.
         if dot:
-            by.setdefault(workspace, []).append(run)
+            by.setdefault(workspace, Counter())[str(state)] += number
+    last: dict[str, dict[str, Any]] = {}
+    for job, run in failed:
+        last.setdefault(str(job).partition(".")[0], {"dag_id": job, "dag_run_id": run})
     found = [
         WorkspaceRuns(
-            name,
-            len(runs),
-            sum(run["state"] == "failed" for run in runs),
-            sum(run["state"] in ("running", "queued") for run in runs),
-            next((run for run in runs if run["state"] == "failed"), None),
+            name, states.total(), states["failed"], states["running"] + states["queued"], last.get(name)
         )
-        for name, runs in by.items()
+        for name, states in by.items()
     ]
-    note = "" if page["total_entries"] <= _RUNS else f"The last {_RUNS} of {page['total_entries']:,} runs."
-    return sorted(found, key=lambda each: (-each.failed, each.workspace)), note
+    return sorted(found, key=lambda each: (-each.failed, each.workspace)), ""

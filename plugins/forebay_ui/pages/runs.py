@@ -4,19 +4,19 @@ The newest runs, and the dossier of one: it is a tab of Airflow's own page of a 
 Airflow has forgotten it.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from airflow.configuration import conf
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from forebay.stack.runs import find, last
+from forebay.stack.runs import KnownRun, find, last
 from forebay.stack.why import Reason
 from forebay.stack.why_run import of_run
 from forebay_ui import run_acts, run_diff
 from forebay_ui.auth import Visiting
 from forebay_ui.engine_now import engine_of
-from forebay_ui.html import render, segment
+from forebay_ui.html import epoch, render, segment
 from forebay_ui.rows import latest
 from forebay_ui.run_of import RunId, The, TheRun, answered, document, show
 from forebay_ui.tables import attempt
@@ -67,6 +67,15 @@ def why(request: Request, the: The) -> HTMLResponse:
     return show(request, the, "run_why.html", reasons=_why(the))
 
 
+@api.get("/runs")
+def list_runs(
+    who: Visiting, job: Job = "", state: Literal["", "failed", "running", "queued", "success"] = "", limit: Limit = _LISTED
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The newest runs of the jobs you may see, as Airflow knows them."""
+    with answered():
+        return [_line(each) for each in last(who.api, job.strip() or None, limit, state=state)]
+
+
 @api.get("/runs/{name}")
 def describe_run_by_name(who: Visiting, name: RunId) -> dict[str, Any]:
     """What a run did, by its id or the unambiguous beginning or end of it."""
@@ -91,6 +100,15 @@ def run_checks(the: The) -> list[dict[str, Any]]:
 def why_run(the: The) -> list[dict[str, Any]]:
     """Why a run is not done, problems first; of one that has ended, how it ended."""
     return [each.document() for each in _why(the)]
+
+
+def _line(one: KnownRun) -> dict[str, Any]:
+    known = one.document
+    return {
+        "job": one.run.job, "run_id": one.run.run, "state": one.airflow, "kind": known["run_type"],
+        "user": known["triggering_user_name"], "began": epoch(known["start_date"] or known["run_after"]),
+        "seconds": known["duration"],
+    }  # fmt: skip
 
 
 def _why(the: TheRun) -> list[Reason]:

@@ -12,11 +12,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from forebay.errors import ForebayError, JobSpecError
-from forebay.lake.index import Entry
+from forebay.lake.index import Entry, View
 from forebay.query.pool import Setup
 from forebay.query.request import TYPES, Given, asked
 from forebay_ui import queries
-from forebay_ui.auth import Visiting, Visitor
+from forebay_ui.auth import Visiting, Visitor, of_namespace
 from forebay_ui.html import STATIC, render
 from forebay_ui.lake import index
 from forebay_ui.query_api import api, file, job_files
@@ -29,7 +29,8 @@ router = APIRouter()
 
 _ROWS = 1_000
 """Rows that a page without JavaScript shows."""
-_TREE = 150
+_TREE, _NAMESPACES = 100, 200
+"""Tables of a namespace, and namespaces, that the list beside the text shows."""
 _NUMERIC = ("tinyint", "smallint", "integer", "bigint", "real", "double")
 _EXAMPLE = "SELECT *\nFROM {table}\nLIMIT 100"
 Words = Annotated[str, Query(max_length=200, description="What to look for in the texts.")]
@@ -129,7 +130,7 @@ async def act(request: Request, who: Visiting, sheet: Typed) -> Response:
 
 @router.get("/history", response_class=HTMLResponse)
 def past(request: Request, who: Visiting, everyone: bool = False, q: Words = "") -> HTMLResponse:
-    everybodys = queries.sees_all(who)
+    everybodys = who.sees_all
     found = queries.history(who, everyone and everybodys, q.replace("\0", ""), limit=100)
     return render(
         request, "sql_history.html", who=who, places=request.app.state.places, title="SQL history", found=found, q=q,
@@ -145,6 +146,16 @@ def kept(request: Request, who: Visiting) -> HTMLResponse:
         request, "sql_saved.html", who=who, places=request.app.state.places, title="Saved queries",
         found=[(name, each) for name, each in found if each], may=set(queries.workspaces(who)),
     )  # fmt: skip
+
+
+@router.get("/tables/{namespace}", response_class=HTMLResponse, dependencies=[Depends(of_namespace("GET"))])
+def tables(request: Request, namespace: str) -> HTMLResponse:
+    """A namespace's part of the list beside the text, which is asked for when somebody unfolds it."""
+    view = index().view(wait=1.0)
+    total = sum(entry.namespace == namespace for entry in view.entries.values())
+    return render(
+        request, "sql_tables.html", namespace=namespace, tables=_tables(view, namespace), total=total
+    )
 
 
 @router.post("/saved/{workspace}/{name}")
@@ -190,18 +201,18 @@ async def _shown(request: Request, who: Visitor, sheet: Sheet, **more: Any) -> H
 
 def _show(request: Request, who: Visitor, sheet: Sheet, *, status: int = 200, **more: Any) -> HTMLResponse:
     mine = queries.workspaces(who)
-    if sheet.workspace not in who.owners.names:
+    if sheet.workspace not in who.owners.names or not who.may("GET", sheet.workspace):
         sheet = replace(sheet, workspace=mine[0] if mine else "")
     setup, trouble = _warm(who, sheet.workspace) if mine else (None, "")
     view = index().view(wait=1.0)
-    namespaces = _tree(who, sheet.workspace, view.entries)
-    if not sheet.sql and (first := next((tables[0] for _, tables, _ in namespaces if tables), None)):
-        sheet = replace(sheet, sql=_EXAMPLE.format(table=first.table))
+    namespaces, first = _tree(who, sheet.workspace, view)
+    if not sheet.sql and first:
+        sheet = replace(sheet, sql=_EXAMPLE.format(table=first[0].table))
     shown = {"result": None, "error": "", "mistakes": [], "said": "", "files": {}, **more}
     return render(
         request, "sql.html", status=status, who=who, places=request.app.state.places, title="SQL", sheet=sheet, mine=mine,
-        setup=setup, trouble=trouble, view=view, namespaces=namespaces, types=TYPES, numeric=_NUMERIC,
-        editor=(STATIC / "editor.js").is_file(), saved=queries.saved(who, sheet.workspace), **shown,
+        setup=setup, trouble=trouble, view=view, namespaces=namespaces[:_NAMESPACES], all_namespaces=len(namespaces), first=first,
+        types=TYPES, numeric=_NUMERIC, editor=(STATIC / "editor.js").is_file(), saved=queries.saved(who, sheet.workspace), **shown,
     )  # fmt: skip
 
 
@@ -215,14 +226,19 @@ def _warm(who: Visitor, workspace: str) -> tuple[Setup | None, str]:
     return setup, ""
 
 
-def _tree(who: Visitor, workspace: str, entries: Mapping[str, Entry]) -> list[tuple[str, list[Entry], int]]:
-    """Namespaces with their first tables and how many there are, the workspace's own before the others."""
-    by: dict[str, list[Entry]] = {}
-    for name in sorted(entries):
-        by.setdefault(entries[name].namespace, []).append(entries[name])
-    mine = [name for name in by if who.reads(name)]
+def _tree(who: Visitor, workspace: str, view: View) -> tuple[list[tuple[str, int]], list[Entry]]:
+    """Namespaces and how many tables they have, the workspace's own before the others; and the tables of the first."""
+    counts: dict[str, int] = {}
+    for entry in view.entries.values():
+        counts[entry.namespace] = counts.get(entry.namespace, 0) + 1
+    mine = [name for name in counts if who.reads(name)]
     mine.sort(key=lambda name: (who.owners.of(name) != workspace, name))
-    return [(name, by[name][:_TREE], len(by[name])) for name in mine]
+    return [(name, counts[name]) for name in mine], _tables(view, mine[0]) if mine else []
+
+
+def _tables(view: View, namespace: str) -> list[Entry]:
+    found = [name for name, entry in view.entries.items() if entry.namespace == namespace]
+    return [view.entries[name] for name in sorted(found)[:_TREE]]
 
 
 def _given(form: Mapping[str, str]) -> dict[str, Given]:

@@ -6,6 +6,15 @@
     // As a tab of Airflow's page of a run only that run's pages stay in the frame: the others open in Lake.
     const airflow = document.body.dataset.tab;
     const ours = airflow === undefined ? null : event.target.closest?.(`a[href^="${airflow}/forebay/"]:not([data-stay])`);
+    // Airflow's frame may open no window, and other sites do not let themselves be framed: Airflow's window opens them.
+    const out = event.target.closest?.("a[rel=external]");
+    if (out && parent !== window) {
+      event.preventDefault();
+      const opener = parent.document.createElement("a");
+      Object.assign(opener, { href: out.href, target: "_blank", rel: "noopener noreferrer" });
+      opener.click();
+      return;
+    }
     const link = event.target.closest?.("a[data-airflow]") ?? ours;
     if (!link || parent === window || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();

@@ -17,9 +17,11 @@
     focus: () => area.focus(),
   };
 
-  async function names() {
-    const answer = await fetch(`${api}/query/tables`, { credentials: "same-origin" });
-    return answer.ok ? answer.json() : { tables: [], functions: [] };
+  async function names(begin) {
+    const asked = begin ? `?${new URLSearchParams({ begin })}` : "";
+    const answer = await fetch(`${api}/query/tables${asked}`, { credentials: "same-origin" });
+    if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+    return answer.json();
   }
 
   form.addEventListener("submit", (event) => {
@@ -44,7 +46,26 @@
     editor.insert(name);
     editor.focus();
   });
-  for (const button of document.querySelectorAll(".insert")) button.hidden = false;
+  const show = (part) => part.querySelectorAll(".insert").forEach((button) => (button.hidden = false));
+  show(document);
+  // A namespace's tables come when it is unfolded: there may be thousands of them.
+  for (const part of document.querySelectorAll("details[data-tables]")) {
+    part.addEventListener("toggle", async () => {
+      const place = part.dataset.tables;
+      if (!part.open || !place) return;
+      delete part.dataset.tables;
+      try {
+        const answer = await fetch(place, { credentials: "same-origin" });
+        if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+        const found = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+        part.replaceChildren(part.querySelector("summary"), ...found.childNodes);
+        show(part);
+      } catch {
+        // The link to all of them is still there.
+        part.dataset.tables = place;
+      }
+    });
+  }
 
   async function run(explain) {
     running?.abort();

@@ -63,5 +63,3 @@ async def check(check: Check) -> None:
             raise Wrong("this port wants TLS (HTTP 400)", "Use https:// in place of http://.")
         if answer.status >= 500:
             finding.warn(f"it answers HTTP {answer.status}", "The service is there and unwell: see its log.")
-        if web.skewed:
-            check.fact("clock", check.facts["clock"])

@@ -21,6 +21,7 @@ import yaml
 
 from forebay.connections import network
 from forebay.connections.check import AUTHENTICATE, LIST, NETWORK, WRITE, Check
+from forebay.connections.model import Connection
 from forebay.connections.network import Wrong
 from forebay.connections.web import Answer, Web, place_of, split
 
@@ -55,10 +56,10 @@ async def check(check: Check) -> None:
     await cluster(check, check.connection.host)
 
 
-async def cluster(check: Check, server: str) -> None:
-    """The steps of a cluster; `server` where the configuration names none."""
+async def cluster(check: Check, server: str, pods: str = LIST) -> None:
+    """The steps of a cluster; `server` where the configuration names none, `pods` the step that lists them."""
     try:
-        access = _access(check, server)
+        access = access_of(check.connection, server)
         place = place_of(split(access.server, "https"))
         context = network.trusting(access.authorities) if access.authorities else None
     except (Wrong, ssl.SSLError) as error:
@@ -73,14 +74,13 @@ async def cluster(check: Check, server: str) -> None:
     web.adopt(place, await check.line(place, context))
     base = f"{'https' if place.tls else 'http'}://{place}"
     await _authenticate(check, web, base, access)
-    await _list(check, web, base, access)
+    await _list(check, web, base, access, pods)
     await _write(check, web, base, access)
 
 
-def _access(check: Check, server: str) -> Access:
-    extra = {
-        str(name).removeprefix("extra__kubernetes__"): value for name, value in check.connection.extra.items()
-    }
+def access_of(connection: Connection, server: str) -> Access:
+    """Where a connection says that its cluster is, and the login; Wrong where it does not say it itself."""
+    extra = {str(name).removeprefix("extra__kubernetes__"): value for name, value in connection.extra.items()}
     namespace = str(extra.get("namespace") or "")
     if str(extra.get("in_cluster", "")).lower() == "true":
         if not (_POD / "token").is_file():
@@ -101,7 +101,7 @@ def _access(check: Check, server: str) -> Access:
             "kube_config_path names a file, and the doctor opens no file that a connection names",
             "Put the text of the kubeconfig into extra as kube_config; then tasks on other machines have it too.",
         )
-    token = str(extra.get("token") or check.connection.password)
+    token = str(extra.get("token") or connection.password)
     if not server:
         raise Wrong("no cluster is named", "Put a kubeconfig into extra as kube_config.")
     return Access(
@@ -193,8 +193,8 @@ async def _authenticate(check: Check, web: Web, base: str, access: Access) -> No
             finding.found = f"the cluster sees {who}"
 
 
-async def _list(check: Check, web: Web, base: str, access: Access) -> None:
-    async with check.step(LIST, f"List pods in {access.namespace}", needed=False) as finding:
+async def _list(check: Check, web: Web, base: str, access: Access, key: str) -> None:
+    async with check.step(key, f"List pods in {access.namespace}", needed=False) as finding:
         answer = await _ask(web, access, "GET", f"{base}/api/v1/namespaces/{access.namespace}/pods?limit=1")
         if answer.status == 403:
             raise Wrong(

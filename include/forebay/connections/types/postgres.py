@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 import time
 import uuid
@@ -41,15 +42,15 @@ async def check(check: Check) -> None:
     place = Place(connection.host or "127.0.0.1", connection.port or 5432)
     mode = connection.text("sslmode") or "prefer"
     hosts: list[str]
-    secured = False
+    context: ssl.SSLContext | None = None
     if socket:
         for key in NETWORK:
             check.skip(key, "a Unix socket")
         hosts = [connection.host]
     else:
-        secured = await _line(check, place, mode)
+        context = await _line(check, place, mode)
         hosts = [str(address) for address in check.places[place]]
-    database = await _authenticate(check, hosts, place, secured)
+    database = await _authenticate(check, hosts, place, context)
     try:
         await _facts(check, database)
         async with check.step(LIST, "List the tables") as finding:
@@ -67,8 +68,8 @@ async def check(check: Check) -> None:
         database.terminate()
 
 
-async def _line(check: Check, place: Place, mode: str) -> bool:
-    """The steps of the network, by the doctor itself; whether there is TLS. The driver then takes a line of its own."""
+async def _line(check: Check, place: Place, mode: str) -> ssl.SSLContext | None:
+    """The steps of the network, by the doctor itself. The driver takes a line of its own, with the same TLS or none."""
     check.fact("address", place)
     async with check.step(RESOLVE, f"Resolve {place.host}") as finding:
         addresses = check.places[place] = await network.resolve(place.host, place.port)
@@ -80,7 +81,7 @@ async def _line(check: Check, place: Place, mode: str) -> bool:
             left = max(0.01, check.deadline - asyncio.get_running_loop().time())
             if mode == "disable":
                 check.in_the_clear(finding, addresses)
-                return False
+                return None
             await stream.write(_SSL_REQUEST, timeout=left)
             answer = await stream.read(1, timeout=left)
             if answer not in (b"S", b"N"):
@@ -95,27 +96,28 @@ async def _line(check: Check, place: Place, mode: str) -> bool:
                 )
             if answer == b"N":
                 check.in_the_clear(finding, addresses)
-                return False
-            context = network.believing() if mode not in _VERIFIED else check.trust.context
+                return None
+            context = (
+                check.trust.named(place.host.strip("[]"), names=mode == "verify-full")
+                if mode in _VERIFIED
+                else network.believing()
+            )
             stream, shown = await network.secure(stream, place, check.deadline, context)
-            if shown is None:
-                return True
-            check.fact("TLS", shown.version)
-            finding.found = f"{shown.subject}, issued by {shown.issuer}, valid until {shown.until:%Y-%m-%d}"
-            if shown.days < 0:
+            check.certificate(finding, shown)
+            if shown is not None and shown.days < 0:
                 finding.warn(
-                    f"the certificate has expired: {finding.found}",
+                    f"the certificate has expired: {shown}",
                     f"Renew it on the server. With sslmode {mode} nobody looks at it.",
                 )
             elif mode not in _VERIFIED:
                 finding.found += f"; not verified (sslmode {mode})"
-        return True
+        return context
     finally:
         await stream.aclose()
 
 
 async def _authenticate(
-    check: Check, hosts: list[str], place: Place, secured: bool
+    check: Check, hosts: list[str], place: Place, context: ssl.SSLContext | None
 ) -> asyncpg.Connection[Any]:
     import asyncpg
 
@@ -123,19 +125,24 @@ async def _authenticate(
     async with check.step(AUTHENTICATE, f"Log in as {connection.login or 'nobody'}") as finding:
         try:
             database: asyncpg.Connection[Any] = await asyncpg.connect(
-                host=hosts[0],
+                host=hosts,
                 port=place.port,
                 user=connection.login or "postgres",
                 # Never None: then the driver would look for a file of passwords.
                 password=connection.password or "-",
                 database=connection.schema or connection.login or "postgres",
-                ssl=network.believing() if secured else False,
+                ssl=context or False,
                 timeout=check.timeout,
                 command_timeout=check.timeout,
                 statement_cache_size=0,
                 target_session_attrs=asyncpg.connect_utils.SessionAttribute.any,
                 server_settings={"application_name": "forebay connections check"},
             )
+        except ssl.SSLCertVerificationError as error:
+            raise Wrong(
+                f"the line for the login shows another certificate, which is refused: {error.verify_message}",
+                "Several servers answer at this address: look at the certificate of each. The password was not sent.",
+            ) from None
         except asyncpg.InvalidPasswordError:
             raise Wrong(
                 f"the server does not take the password of '{connection.login}'",

@@ -15,6 +15,7 @@ from forebay.connections.check import (
     WRITE,
     Check,
 )
+from forebay.connections.model import Connection
 from forebay.connections.network import Place, Wrong
 from forebay.connections.types import kubernetes
 from forebay.connections.types.duckdb import catalog_of
@@ -36,8 +37,9 @@ async def check(check: Check) -> None:
     check.fact("master", host)
     check.fact("memory of the driver", check.connection.text("driver_memory"))
     if host.startswith("k8s://"):
-        check.plan = (*NETWORK, AUTHENTICATE, START, READ, WRITE, LIST)
-        await kubernetes.cluster(check, host.removeprefix("k8s://"))
+        check.plan = (*NETWORK, AUTHENTICATE, READ, WRITE, START, LIST)
+        # The catalog's step is the one that lists.
+        await kubernetes.cluster(check, host.removeprefix("k8s://"), READ)
         await _programs(check)
     elif host.startswith("local"):
         await _programs(check)
@@ -48,10 +50,15 @@ async def check(check: Check) -> None:
     await catalog_of(check)
 
 
+def masters(connection: Connection) -> list[Place]:
+    """The standalone masters that a connection names. Raises ValueError for what is no address."""
+    named = (each.partition(":") for each in connection.host.removeprefix("spark://").split(","))
+    return [Place(name, connection.port or int(port or _MASTER)) for name, _, port in named]
+
+
 async def _standalone(check: Check, host: str) -> None:
-    name, _, port = host.removeprefix("spark://").partition(",")[0].partition(":")
     try:
-        place = Place(name, check.connection.port or int(port or _MASTER))
+        place = masters(check.connection)[0]
     except ValueError:
         async with check.step(RESOLVE, "Read the address"):
             raise Wrong(f"'{host}' is no address", "Write it as spark://host:7077") from None

@@ -10,9 +10,9 @@ import { drawSelection, EditorView, highlightActiveLine, highlightSpecialChars, 
 import { tags } from "@lezer/highlight";
 
 interface Table { table: string; comment: string; columns: [string, string][] }
-interface Names { tables: Table[]; functions: string[] }
+interface Names { tables: Table[]; more: boolean; namespaces: string[]; functions: string[] }
 interface Mark { line: number; column: number; message: string }
-interface Options { run: () => void; names: () => Promise<Names> }
+interface Options { run: () => void; names: (begin: string) => Promise<Names> }
 interface Editor {
   text(): string;
   selection(): string;
@@ -71,8 +71,10 @@ function mount(area: HTMLTextAreaElement, options: Options): Editor {
   area.hidden = true;
   // A hidden field that is empty would stop the form without a word.
   area.required = false;
-  let known: Names = { tables: [], functions: [] };
-  let schema: Record<string, Record<string, Completion[]>> = {};
+  const known = new Map<string, Table>();
+  const schema: Record<string, Record<string, Completion[]>> = {};
+  const learned = new Map<string, Promise<boolean>>();
+  let functionNames: string[] = [];
 
   const view = new EditorView({
     root: host.attachShadow({ mode: "open" }),
@@ -106,33 +108,59 @@ function mount(area: HTMLTextAreaElement, options: Options): Editor {
   });
   host.shadowRoot?.append(view.dom);
 
-  void options.names().then((found) => {
-    known = found;
-    schema = {};
-    for (const { table, columns: each } of found.tables) {
-      const at = table.lastIndexOf(".");
-      (schema[table.slice(0, at)] ??= {})[table.slice(at + 1)] = each.map(([name, type]) => column(name, type));
-    }
-  }, () => undefined);
+  void learn("");
 
-  function tables(context: CompletionContext) {
-    return schemaCompletionSource({ dialect: trino, schema })(context);
+  // Asks for the tables whose names begin so, unless all of them are known; answers whether there are more than are known.
+  async function learn(begin: string): Promise<boolean> {
+    for (let length = 0; length < begin.length; length++) {
+      const shorter = learned.get(begin.slice(0, length));
+      if (shorter && !(await shorter)) return false;
+    }
+    const asked = learned.get(begin) ?? options.names(begin).then(take, () => (learned.delete(begin), true));
+    learned.set(begin, asked);
+    return asked;
+  }
+
+  function take(found: Names): boolean {
+    functionNames = found.functions;
+    for (const namespace of found.namespaces) schema[namespace] ??= {};
+    for (const each of found.tables) {
+      const at = each.table.lastIndexOf(".");
+      known.set(each.table, each);
+      (schema[each.table.slice(0, at)] ??= {})[each.table.slice(at + 1)] = each.columns.map(([name, type]) => column(name, type));
+    }
+    return found.more;
+  }
+
+  // The tables that the text names, in full.
+  async function named(text: string): Promise<Table[]> {
+    await learn("");
+    const names = new Set(text.toLowerCase().match(/\b[a-z_]\w*\.[a-z_]\w*/g) ?? []);
+    await Promise.all([...names].filter((name) => name.slice(0, name.indexOf(".")) in schema).map(learn));
+    return [...names].flatMap((name) => known.get(name) ?? []);
+  }
+
+  async function tables(context: CompletionContext): Promise<CompletionResult | null> {
+    await named(context.state.doc.toString());
+    const word = context.matchBefore(/\w+\.\w*/);
+    const more = word !== null && word.text.slice(0, word.text.indexOf(".")).toLowerCase() in schema && (await learn(word.text.toLowerCase()));
+    const found = await schemaCompletionSource({ dialect: trino, schema })(context);
+    // Of very many tables these are the first ones: the next letter asks again.
+    return found && more ? { ...found, validFor: undefined } : found;
   }
 
   // Columns without a table before them: those of the tables that the text names.
-  function columns(context: CompletionContext): CompletionResult | null {
+  async function columns(context: CompletionContext): Promise<CompletionResult | null> {
     const word = context.matchBefore(/\w+/);
     if (!word || context.state.sliceDoc(word.from - 1, word.from) === ".") return null;
-    const text = context.state.doc.toString().toLowerCase();
-    const named = known.tables.filter(({ table }) => text.includes(table));
-    const found = new Map(named.flatMap((each) => each.columns).map(([name, type]) => [name, column(name, type)]));
+    const found = new Map((await named(context.state.doc.toString())).flatMap((each) => each.columns).map(([name, type]) => [name, column(name, type)]));
     return { from: word.from, options: [...found.values()], validFor: /^\w*$/ };
   }
 
   function functions(context: CompletionContext): CompletionResult | null {
     const word = context.matchBefore(/\w+/);
     if (!word || context.state.sliceDoc(word.from - 1, word.from) === ".") return null;
-    return { from: word.from, options: known.functions.map((label) => ({ label, apply: `${label}(`, type: "function", boost: -1 })), validFor: /^\w*$/ };
+    return { from: word.from, options: functionNames.map((label) => ({ label, apply: `${label}(`, type: "function", boost: -1 })), validFor: /^\w*$/ };
   }
 
   return {

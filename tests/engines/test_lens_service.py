@@ -1,0 +1,208 @@
+"""The lens as a service: what it logs, hands on in pieces, answers in the catalog's place, and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+from lake import Lake
+from store import running_lens
+from uvicorn import Config, Server
+
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.branch import MAIN, Branch, ref, snapshots
+from forebay.lake.identity import TaskTry
+from forebay.lake.publish import publish
+from forebay.lake.rest import Rest
+from forebay.lake.tables import load
+from forebay.lens.service import application
+
+
+@dataclass
+class Logged:
+    """A lens with its log, and a table of one row."""
+
+    lake: Lake
+    rest: Rest
+    log: Path
+    client: httpx.Client
+
+    def path(self, tail: str, who: TaskTry | None = None, view: str = "main") -> str:
+        return f"/{f'run/{who.segment()}' if who else view}/v1/warehouse/{tail}"
+
+    def table(self, who: TaskTry | None = None, tail: str = "") -> str:
+        return self.path(f"namespaces/{self.lake.namespace}/tables/t{tail}", who)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The access log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def logged(lake: Lake, rest: Rest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Logged]:
+    # As the stack and the images have it: each line is there when it is written.
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    lake.directly("t", "(1)")
+    rest.tables([])
+    authorization = str(rest._client.headers["Authorization"])
+    with (
+        running_lens(lake.config, tmp_path / "log") as address,
+        httpx.Client(base_url=address, headers={"Authorization": authorization}, timeout=30) as client,
+    ):
+        yield Logged(Lake(lake.config, address, lake.namespace), rest, tmp_path / "log", client)
+
+
+def append(document: dict[str, Any], number: int) -> dict[str, Any]:
+    """A commit to main that shares its parent's files."""
+    last = snapshots(document)[ref(document, MAIN) or 0]
+    new = {
+        **last, "snapshot-id": number, "parent-snapshot-id": last["snapshot-id"],
+        "sequence-number": document["last-sequence-number"] + 1, "timestamp-ms": int(time.time() * 1000),
+    }  # fmt: skip
+    to_main = {"action": "set-snapshot-ref", "ref-name": MAIN, "type": "branch", "snapshot-id": number}
+    return {
+        "requirements": [{"type": "assert-ref-snapshot-id", "ref": MAIN, "snapshot-id": last["snapshot-id"]}],
+        "updates": [{"action": "add-snapshot", "snapshot": new}, to_main],
+    }
+
+
+def test_the_access_log_says_who_asked_for_what(logged: Logged) -> None:
+    who = logged.lake.who("r", "t", number=2)
+    logged.client.get(logged.table(who), params={"snapshots": "all", "token": "s3cr3t"})
+    logged.client.get(logged.path("namespaces", view="published"))
+    logged.client.get("/elsewhere")
+    logged.client.get("/health")
+    run, published, other = logged.lines()
+    path = f"/v1/warehouse/namespaces/{logged.lake.namespace}/tables/t"
+    assert {name: run[name] for name in ("method", "view", "path", "status", "table", "job", "run", "task", "number")} == {
+        "method": "GET", "view": "run", "path": path, "status": 200, "table": logged.lake.name("t"),
+        "job": who.job, "run": "r", "task": "write", "number": 2,
+    }  # fmt: skip
+    assert 0 < run["catalog_ms"] <= run["ms"]
+    assert run["at"].startswith("20")
+    assert (published["view"], published["status"]) == ("published", 200)
+    assert "run" not in published
+    assert (other["view"], other["status"]) == ("other", 404)
+    kept = logged.log.read_text()
+    for secret in ("s3cr3t", who.segment(), logged.lake.config.secret_key, "Bearer"):
+        assert secret not in kept
+
+
+def test_a_lost_race_is_a_conflict_also_for_main(logged: Logged) -> None:
+    """A run's snapshot takes the number that somebody else has chosen for main; SeaweedFS calls that a bad request."""
+    document = logged.rest.table(logged.lake.name("t"))
+    assert document is not None
+    late = append(document, 17)
+    logged.lake.write(logged.lake.who("r", "t"), "t", "(2)")
+    catalog = f"{logged.lake.config.uri}/v1/warehouse/namespaces/{logged.lake.namespace}/tables/t"
+    raw = httpx.post(catalog, json=late, headers=dict(logged.client.headers))
+    assert raw.status_code == 400
+    assert "sequence number" in raw.text
+    answer = logged.client.post(logged.table(), json=late)
+    assert answer.status_code == 409
+    assert answer.json()["error"]["type"] == "CommitFailedException"
+    assert answer.json()["error"]["message"] == raw.json()["error"]["message"]
+    several = {"identifier": {"namespace": [logged.lake.namespace], "name": "t"}, **late}
+    answer = logged.client.post(logged.path("transactions/commit"), json={"table-changes": [several]})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (409, "CommitFailedException")
+    # For the run's own commit the number is counted on, so that there is no race to lose.
+    who = logged.lake.who("r2", "t")
+    assert logged.client.post(logged.table(who), json=late).status_code == 200
+    assert logged.lake.rows("t") == [1]
+
+
+@pytest.mark.parametrize(("method", "tail"), [("POST", "views"), ("DELETE", "views/v"), ("POST", "views/v")])
+def test_views_are_not_written_in_a_run(logged: Logged, method: str, tail: str) -> None:
+    who = logged.lake.who("r", "t")
+    answer = logged.client.request(
+        method, logged.path(f"namespaces/{logged.lake.namespace}/{tail}", who), json={"name": "v"}
+    )
+    assert answer.status_code == 403
+    assert (
+        "is not done inside a run: it would be seen by everybody at once" in answer.json()["error"]["message"]
+    )
+
+
+def test_what_is_not_rewritten_passes_as_it_is(logged: Logged) -> None:
+    who = logged.lake.who("r", "t")
+    for tail in (
+        f"namespaces/{logged.lake.namespace}/tables/t/credentials",
+        "namespaces",
+        "namespaces/nowhere",
+    ):
+        asked = httpx.get(
+            f"{logged.lake.config.uri}/v1/warehouse/{tail}", headers=dict(logged.client.headers)
+        )
+        for view in (logged.path(tail), logged.path(tail, who)):
+            passed = logged.client.get(view)
+            assert (passed.status_code, passed.content) == (asked.status_code, asked.content), view
+            assert passed.headers.get("content-type") == asked.headers.get("content-type")
+    # The caller's own login, and none of the lens's.
+    anonymous = httpx.get(str(logged.client.base_url.join(logged.table(who))))
+    assert anonymous.status_code in (401, 403)
+
+
+def test_an_answer_is_handed_on_in_pieces() -> None:
+    """What the lens does not rewrite it does not gather: the first piece is there while the last is yet to come."""
+    last = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst")
+        await writer.drain()
+        await last.wait()
+        writer.write(b"-last")
+        await writer.drain()
+        writer.close()
+
+    async def ask() -> tuple[bytes, bytes]:
+        catalog = await asyncio.start_server(slow, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{catalog.sockets[0].getsockname()[1]}"
+        server = Server(Config(application(address), port=0, log_level="warning", access_log=False))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            async with (
+                asyncio.timeout(30),
+                httpx.AsyncClient() as client,
+                client.stream("GET", f"http://127.0.0.1:{port}/main/v1/anything") as answer,
+            ):
+                pieces = answer.aiter_raw()
+                first = await anext(pieces)
+                last.set()
+                return first, b"".join([piece async for piece in pieces])
+        finally:
+            server.should_exit = True
+            await serving
+            catalog.close()
+
+    assert asyncio.run(ask()) == (b"first", b"-last")
+
+
+def test_rows_that_come_after_their_empty_table_was_published(lake: Lake, rest: Rest) -> None:
+    """The lens must not take the branch that it remembers for one that is there."""
+    who = lake.who("r", "t")
+    with DuckDBEngine(lake.view(who)) as engine:
+        engine.execute(
+            [f"CREATE SCHEMA lake.{lake.namespace}", f"CREATE TABLE lake.{lake.name('t')} (n INTEGER)"]
+        )
+    seen = load(lake.view(who), lake.name("t"))
+    assert seen is not None
+    assert publish(rest, lake.run("r"), who.writes) == []
+    seen.append(pa.table({"n": pa.array([1], pa.int32())}))
+    document = rest.table(lake.name("t"))
+    assert document is not None
+    assert Branch.find(document, who.branch) is not None
+    assert lake.rows("t") == []
+    publish(rest, lake.run("r"), who.writes, wrote=who.writes)
+    assert lake.rows("t") == [1]
