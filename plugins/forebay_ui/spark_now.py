@@ -11,7 +11,7 @@ from forebay.connections import network
 from forebay.connections.model import Connection
 from forebay.connections.network import Wrong
 from forebay.connections.types import kubernetes
-from forebay.engines.spark_application import GROUP, PLURAL, VERSION, selector
+from forebay.engines.spark_application import GROUP, LABEL, PLURAL, VERSION, selector
 from forebay.engines.spark_reasons import state_of, waiting
 from forebay.lake.identity import TaskTry
 from forebay.lake.rest import trust
@@ -39,7 +39,7 @@ def application_now(found: Connection, who: TaskTry) -> tuple[str, str] | None:
             there = _items(client, asked, selector(who))
             if not there:
                 return None
-            application = max(there, key=lambda each: str(each["metadata"]["creationTimestamp"]))
+            application = max(there, key=lambda each: int(each["metadata"]["labels"][f"{LABEL}try"]))
             name = str(application["metadata"]["name"])
             pods = _items(
                 client, f"/api/v1/namespaces/{namespace}/pods", f"sparkoperator.k8s.io/app-name={name}"

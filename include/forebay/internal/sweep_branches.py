@@ -22,6 +22,7 @@ with DAG(
     PythonOperator(
         task_id=sweep.TASK,
         python_callable=sweep.sweep_lake,
-        retries=2,
-        retry_delay=timedelta(minutes=5),
+        # On a new stack the first try may come before Airflow's API server is up.
+        retries=5,
+        retry_delay=timedelta(seconds=30),
     )
