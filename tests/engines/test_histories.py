@@ -264,7 +264,11 @@ class Histories(RuleBasedStateMachine):
                 update.delete_data_file(task.file)
             update.append_data_file(data_file(row))
         body = {
-            "requirements": [r.model_dump(mode="json", by_alias=True) for r in transaction._requirements],
+            "requirements": [
+                # As every client asserts it with its commit.
+                {"type": "assert-table-uuid", "uuid": str(seen.metadata.table_uuid)},
+                *(r.model_dump(mode="json", by_alias=True) for r in transaction._requirements),
+            ],
             "updates": [
                 u.model_dump(mode="json", by_alias=True, exclude_none=True) for u in transaction._updates
             ],

@@ -40,6 +40,8 @@ class FunctionOperator(ForebayOperator):
         self._running = False
 
     def execute(self, context: Context) -> Any:
+        from requests import RequestException
+
         values = self.values(context)
         module, _, name = self.function.rpartition(".")
         # The process was forked from the scheduler, which may have looked for this module before it was written.
@@ -47,8 +49,16 @@ class FunctionOperator(ForebayOperator):
         call = getattr(importlib.import_module(module), name)
         self._running = True
         # Whether what it adds depends on what it read nobody can see; it may say so with forebay.replay=yes.
-        use(self.catalog(exclusive=self.tables))
-        return call(**{key: filled(value, values) for key, value in self.arguments.items()})
+        config = self.catalog(exclusive=self.tables)
+        use(config)
+        try:
+            return call(**{key: filled(value, values) for key, value in self.arguments.items()})
+        except RequestException as error:
+            # Of the lake it is said in words; another service that the function asked speaks for itself.
+            if str(getattr(error.request, "url", "")).startswith(config.uri):
+                with config.reached():
+                    raise
+            raise
 
     def on_kill(self) -> None:
         # Airflow calls this in a signal handler: what it raises ends the function where it is, sleeping or waiting.
