@@ -31,10 +31,8 @@ def test_the_list_of_pages_is_all_of_them(filled: Lab, every_page: list[str]) ->
     assert missing == []
 
 
-@pytest.mark.parametrize(
-    "options", [{"color_scheme": "light"}, {"color_scheme": "dark"}], ids=("light", "dark")
-)
-def test_nobody_is_kept_out(page: Page, every_page: list[str], options: dict[str, Any]) -> None:
+def test_nobody_is_kept_out(page: Page, every_page: list[str]) -> None:
+    """In light; what differs in dark is the contrast, which test_text_can_be_read_in_both_themes looks at."""
     wrong = {}
     for path in every_page:
         page.goto(f"/forebay/{path}")

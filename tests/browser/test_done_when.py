@@ -72,6 +72,8 @@ def test_a_first_day(demo: Lab, mended: dict[str, Any], page: Page, options: dic
     find = lake(page).get_by_role("searchbox", name="Find a table or column")
     find.fill("daily delays")
     find.press("Enter")
+    # Health lists the table as well: what is clicked has to be on the page of what was found.
+    expect(page).to_have_url(re.compile(r"q=daily"))
     table = lake(page).get_by_role("link", name=TABLE, exact=True).first
     if not table.is_visible():
         # The first to look since the stack was started is told to reload in a moment.

@@ -21,7 +21,7 @@ def test_from_the_bar_to_a_table_and_back(page: Page) -> None:
     page.get_by_role("link", name="Lake").or_(page.get_by_role("button", name="Lake")).first.click()
     expect(lake(page).get_by_role("heading", name="Health")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/plugin/lake/forebay/health"))
-    lake(page).get_by_role("link", name="Catalog").click()
+    lake(page).get_by_role("link", name="Catalog", exact=True).click()
     lake(page).get_by_role("link", name="lab", exact=True).click()
     lake(page).get_by_role("link", name="console_rows").click()
     expect(lake(page).get_by_role("heading", name="lab.console_rows")).to_be_visible()
