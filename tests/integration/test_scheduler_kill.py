@@ -242,19 +242,6 @@ def test_killed_while_it_publishes(killed: Killed, point: str, whom: str) -> Non
     killed.no_worker_is_left_over()
 
 
-def test_the_stack_is_stopped_in_mid_run(killed: Killed) -> None:
-    before = killed.rows()
-    run_id = killed.half_way()
-    stopped = killed.lab.forebay("down")
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert not supervisor.members(killed.lab.stack)
-    started = killed.lab.forebay("up")
-    assert started.returncode == 0, started.stdout + started.stderr
-    assert killed.rows() == before
-    killed.go_on(run_id)
-    killed.ended_right(run_id, before)
-
-
 def test_the_stack_is_killed_in_mid_run(killed: Killed) -> None:
     before = killed.rows()
     run_id = killed.half_way()
