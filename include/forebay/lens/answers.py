@@ -73,8 +73,14 @@ def failed(answer: Answer) -> Response:
 
 
 def lost_race(answer: Answer) -> bool:
-    """Whether the catalog refused a commit because somebody else's came first; SeaweedFS says so with a 400 as well."""
-    return answer.status_code == 409 or (answer.status_code == 400 and _RACE.search(answer.text) is not None)
+    """Whether the catalog refused a commit because somebody else's came first.
+
+    SeaweedFS says so with a 400 as well, and with a 500 where the snapshot has no parent. A commit of a run asserts its
+    branch's head, so that it cannot be done twice.
+    """
+    return answer.status_code == 409 or (
+        answer.status_code in (400, 500) and _RACE.search(answer.text) is not None
+    )
 
 
 def message(answer: Answer) -> str:

@@ -218,12 +218,17 @@ class Lens:
         headers = [(name, value) for name, value in request.headers.items() if name not in left_out]
         content = await request.body() or None
         async with AsyncExitStack() as locks:
-            for name in sorted(await _written(request, rest)):
+            written = sorted(await _written(request, rest))
+            for name in written:
                 await locks.enter_async_context(self.memory.lock(name))
-            with telemetry.upstream(request):
-                answer = await self.upstream.stream(
-                    request.method, rest, headers=headers, query=request.url.query, content=content
-                )
+            try:
+                with telemetry.upstream(request):
+                    answer = await self.upstream.stream(
+                        request.method, rest, headers=headers, query=request.url.query, content=content
+                    )
+            finally:
+                for name in written:
+                    self.memory.forget(name)
         kept = {name: value for name, value in lower(answer.headers).items() if name not in answers.HOP}
         if answer.status >= 400 and request.method == "POST":
             return answers.failed(await Answer.read(answer))
