@@ -26,10 +26,13 @@ demo: install ## Start the stack, run the flights job and show its result; TARGE
 .PHONY: test
 test: lint ## Run every check and every test
 	@$(BIN)/python -m pytest tests/unit
-	@$(BIN)/python -m pytest tests/engines
-	@$(BIN)/python -m pytest tests/integration
 	@$(BIN)/python tools/chromium.py
-	@$(BIN)/python -m pytest tests/browser
+	@# Beside the engines, whose tests leave a core; shown after them. Job control keeps Ctrl-C for what is in the background.
+	@set -m; said=$$(mktemp); $(BIN)/python -m pytest tests/browser >$$said 2>&1 & browser=$$!; \
+	trap 'kill -INT $$browser' INT TERM; \
+	$(BIN)/python -m pytest tests/engines; engines=$$?; \
+	wait $$browser; shown=$$?; cat $$said; rm -f $$said; exit $$((engines | shown))
+	@$(BIN)/python -m pytest tests/integration
 
 .PHONY: test-unit
 test-unit: lint ## Run the checks and tests that need no stack
