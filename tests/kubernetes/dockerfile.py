@@ -5,6 +5,7 @@ What differs from the image: the base is Debian of today instead of the pinned o
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import programs
+import psutil
 
 from forebay.machine import trust
 
@@ -228,6 +230,22 @@ def start(
         [*_entering(image.root, image.workdir, image.user, read_only), *image.entrypoint, *arguments],
         env=image.env, stdout=output, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Ends what `start` started as a pod's end does: by its first process, which tells the others."""
+    try:
+        for first in psutil.Process(process.pid).children():
+            first.terminate()
+        process.wait(timeout=30)
+    except (psutil.NoSuchProcess, subprocess.TimeoutExpired):
+        # The first process of a namespace takes all others of it along. It has another user, so the end of its parent
+        # alone does not end it.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for first in psutil.Process(process.pid).children():
+                first.kill()
+        process.kill()
+        process.wait()
 
 
 def _entering(root: Path, workdir: str, user: str, read_only: bool = False) -> list[str]:

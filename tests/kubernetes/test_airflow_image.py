@@ -117,8 +117,7 @@ def test_the_api_server_shows_the_console_to_who_logged_in(airflow: dockerfile.I
             }.items():
                 assert _status(f"http://127.0.0.1:{port}/forebay/{path}", process, log) == status
         finally:
-            process.kill()
-            process.wait()
+            dockerfile.stop(process)
 
 
 def _status(url: str, process: subprocess.Popen[str], log: Path) -> int:

@@ -153,7 +153,7 @@ def test_the_lens_starts_from_its_file_system(lens: dockerfile.Image) -> None:
         first.terminate()
         process.wait(timeout=15)
     finally:
-        process.kill()
+        dockerfile.stop(process)
 
 
 def _get(url: str, process: subprocess.Popen[str]) -> tuple[int, str]:
