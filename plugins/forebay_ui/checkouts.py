@@ -32,37 +32,49 @@ class Checkouts:
 
     def __init__(self, bundles: Sequence["GitDagBundle"]) -> None:
         self._bundles = bundles
-        self._folder = Path(tempfile.mkdtemp(prefix="forebay-console-"))
+        storage = bundles[0].base_dir.parent
+        storage.mkdir(parents=True, exist_ok=True)
+        # Gone with this object, at the latest when the API server ends.
+        self._kept = tempfile.TemporaryDirectory(prefix="console-files-", dir=storage)
+        self._folder = Path(self._kept.name)
         self._root = self._new()
+        self._ready: dict[str, GitDagBundle] = {}
         self._versions: dict[str, str] = {}
         self._there = threading.Event()
+        self._until = time.monotonic() + _FIRST
         threading.Thread(target=self._follow, name="forebay-checkouts", daemon=True).start()
 
     def root(self) -> Path:
-        """A folder like a repository's, with all workspaces."""
-        self._there.wait(_FIRST)
+        """A folder like a repository's, with all workspaces that could be fetched."""
+        self._there.wait(max(0.0, self._until - time.monotonic()))
         return self._root
 
     def _follow(self) -> None:
-        ready: dict[str, GitDagBundle] = {}
         while True:
             for bundle in self._bundles:
                 try:
-                    bundle.refresh() if bundle.name in ready else bundle.initialize()
-                    ready[bundle.name] = bundle
+                    bundle.refresh() if bundle.name in self._ready else bundle.initialize()
+                    self._ready[bundle.name] = bundle
                 except Exception:
                     # At the border: whatever Git or the connection says, the other workspaces are shown.
                     log.exception("the bundle %s cannot be fetched", bundle.name)
-            versions = {name: str(bundle.get_current_version()) for name, bundle in ready.items()}
-            if versions != self._versions:
-                before = self._root
-                self._root, self._versions = self._together(list(ready.values())), versions
-                # Whoever reads it has a minute's time, until the next change.
-                for old in self._folder.iterdir():
-                    if old not in (before, self._root):
-                        shutil.rmtree(old, ignore_errors=True)
+            try:
+                self._renew()
+            except Exception:
+                log.exception("the files of the bundles cannot be put together")
             self._there.set()
             time.sleep(_FETCH)
+
+    def _renew(self) -> None:
+        versions = {name: str(bundle.get_current_version()) for name, bundle in self._ready.items()}
+        if versions == self._versions:
+            return
+        before, self._root = self._root, self._together(list(self._ready.values()))
+        self._versions = versions
+        # Whoever reads the one before has a minute's time, until the next change.
+        for old in self._folder.iterdir():
+            if old not in (before, self._root):
+                shutil.rmtree(old, ignore_errors=True)
 
     def _together(self, bundles: "Sequence[GitDagBundle]") -> Path:
         """A new folder with the files of all; where two have the same workspace, the first bundle's count."""

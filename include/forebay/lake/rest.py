@@ -70,7 +70,7 @@ class Rest:
         self.config = config
         self._client = httpx.Client(
             timeout=httpx.Timeout(timeout, connect=min(5.0, timeout)),
-            verify=trust(config.uri, config.token_uri),
+            verify=trust(config.uri, config.token_uri, config.lens),
             trust_env=False,
         )
         self._prefix: str | None = None
