@@ -13,6 +13,7 @@ from forebay.checks.rules import Rule, rules_of
 from forebay.checks.run import check
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
+from forebay.lake.identity import TaskTry
 from forebay.lake.tables import TableDefinition
 from forebay.sqltext import MACROS
 from forebay.stack.connections import connections
@@ -76,7 +77,8 @@ def _ours(engine: DuckDBEngine, expect: list[Rule]) -> float:
     looked = time.monotonic() - began
     origin = results.Origin("bench.job", "trust", "run", 1, TABLE)
     rows = results.result_rows(outcome.verdicts, origin, outcome.checked.snapshot_id, datetime.now(UTC))
-    results.keep(engine.config, "bench", rows)
+    looked_at = {TABLE: outcome.checked.snapshot_id}
+    results.keep(engine.config, "bench", rows, TaskTry(job="bench.job", run="run", task="trust"), looked_at)
     if outcome.failed:
         raise SystemExit(results.summary(TABLE, outcome.verdicts))
     seconds = time.monotonic() - began

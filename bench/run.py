@@ -12,6 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+Row = tuple[str, str, str, bool]
+
 NAMES = (
     "check",
     "latency",
@@ -32,21 +34,25 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the slow comparisons")
     arguments = parser.parse_args()
-    rows = []
+    rows: list[Row] = []
     for name in arguments.only or NAMES:
         print(f"== {name}", file=sys.stderr, flush=True)
         rows += importlib.import_module(name).measure(arguments.rounds)
+        # After each: they take hours together, and one may break off.
+        keep(rows)
     print(f"\nPython {platform.python_version()}, {len(rows)} figures (medians)\n")
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
     for what, figure, target, met in rows:
         print(
             f"{what:<{widths[0]}}  {figure:>{widths[1]}}  {target:<{widths[2]}}  {'met' if met else 'MISSED'}"
         )
-    found = {row[0]: dict(zip(("what", "figure", "target", "met"), row, strict=True)) for row in rows}
+
+
+def keep(rows: list[Row]) -> None:
+    """Puts figures into results.json; what was not measured now stays as it was."""
     file = HERE / "results.json"
-    if arguments.only and file.exists():
-        # What was not measured now stays as it was.
-        found = {each["what"]: each for each in json.loads(file.read_text())} | found
+    found = {each["what"]: each for each in json.loads(file.read_text())} if file.exists() else {}
+    found |= {row[0]: dict(zip(("what", "figure", "target", "met"), row, strict=True)) for row in rows}
     file.write_text(json.dumps(list(found.values()), indent=1) + "\n")
 
 

@@ -110,10 +110,27 @@ def _order_problems(job: LoadedJob) -> Iterator[Problem]:
                 yield path, f"'{key}' waits for itself. Remove it"
             elif key not in first and not lost:
                 yield path, f"no task has the key '{key}'.{suggestion(key, first)}"
+    if job.spec.publish == "each":
+        yield from _shared_tables(job)
     above = {t.key: [key for key in t.depends_on if key in first and key != t.key] for t in job.spec.tasks}
     if cycle := find_cycle(above):
         message = f"tasks wait for each other: {' → '.join(cycle)}. Remove one of these depends_on"
         yield ("tasks", first[cycle[0]], "depends_on"), message
+
+
+def _shared_tables(job: LoadedJob) -> Iterator[Problem]:
+    """With `publish: each` a task publishes its tables as they stand, so nobody else may be at work on them."""
+    first: dict[str, str] = {}
+    for index, task in enumerate(job.spec.tasks):
+        for path, table in written(task):
+            other = f"another copy of {task.key}" if task.for_each else first.get(table)
+            if other is not None:
+                yield (
+                    ("tasks", index, *path),
+                    f"{table} is also written by {other}: with publish: each, one of them would publish what the other has "
+                    "half done. Let one task write the table, or write publish: together",
+                )
+            first.setdefault(table, task.key)
 
 
 def find_cycle(above: dict[str, list[str]]) -> list[str] | None:

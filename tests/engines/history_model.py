@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Kind = Literal["append", "overwrite"]
+Kind = Literal["append", "overwrite", "replace"]
+"""`replace` is CREATE OR REPLACE: it looks at nothing that was there."""
 Task = tuple[str, str]
 """A run and a task of it."""
 
@@ -55,6 +55,8 @@ class Published:
     before: Line
     after: Line
     branch: Branch
+    together: frozenset[str]
+    """The tables that were to be published in the same commit."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Table:
     made: int = 0
     added: int = 0
     main: Line = ()
+    before: frozenset[Task] = frozenset()
+    """Whose rows were on main until the table was written anew on top of them."""
     branches: dict[str, Branch] = field(default_factory=dict)
     record: Published | None = None
 
@@ -86,6 +90,7 @@ class Table:
 
     def create(self, run: str, task: str) -> None:
         self.gone, self.made, self.main, self.record = False, self.made + 1, (), None
+        self.before = frozenset()
         self.branches = {run: Branch(creator=task)}
 
     def drop_branch(self, run: str) -> None:
@@ -95,7 +100,8 @@ class Table:
 
     def has(self, run: str, task: str = "") -> bool:
         """Whether rows of a run, or of one task of it, are on main."""
-        return any(each.run == run and task in ("", each.task) for each in self.main)
+        there = {(each.run, each.task) for each in self.main} | self.before
+        return any(one == run and task in ("", other) for one, other in there)
 
 
 @dataclass
@@ -108,6 +114,8 @@ class Model:
     """Tasks whose newest try died before it had begun with its own work."""
     heard: dict[Task, int] = field(default_factory=dict)
     """The newest try of each task that the lens has heard of."""
+    first: dict[tuple[str, str, int, str], Line] = field(default_factory=dict)
+    """What the lens has shown a try of a table first, which is where a commit begins that does not say it."""
 
     def has_worked(self, run: str) -> bool:
         """Whether there is anything of a run to publish or to discard."""
@@ -115,6 +123,16 @@ class Model:
 
     def hears(self, run: str, task: str, number: int) -> None:
         self.heard[run, task] = max(number, self.heard.get((run, task), 0))
+
+    def looks(self, name: str, run: str, task: str, number: int) -> None:
+        """A try is shown a table."""
+        self.hears(run, task, number)
+        self.first.setdefault((run, task, number, name), self.tables[name].shown(run))
+
+    def forgets(self) -> None:
+        """A lens is started anew."""
+        self.heard.clear()
+        self.first.clear()
 
     def commits(self, name: str, look: Look, entry: Entry) -> set[int]:
         """The statuses that a commit may be answered with; the commit is done in the model where it is 200."""
@@ -136,12 +154,17 @@ class Model:
             if branch is None:
                 if table.has(entry.run, entry.task):
                     return {403}
-                if table.main[: len(look.line)] != look.line:
-                    return {409}
-                branch = Branch(look.line)
-            elif branch.line != look.line:
+                base: Line | None = look.line
+                if entry.kind == "replace":
+                    base = self.first.get((entry.run, entry.task, entry.number, name))
+                if base is None or table.main[: len(base)] != base:
+                    return {403} if entry.kind == "replace" else {409}
+                branch = Branch(base)
+            elif branch.line != look.line and entry.kind != "replace":
                 return {409}
-            table.branches[entry.run] = replace(branch, entries=(*branch.entries, entry))
+            # What was replaced is not there any more, also not to be put back.
+            kept = () if entry.kind == "replace" else branch.entries
+            table.branches[entry.run] = replace(branch, entries=(*kept, entry))
         table.added += 1
         return {200}
 
@@ -151,8 +174,10 @@ class Model:
         """What a new try of a task finds of its earlier ones on a table; done in the model."""
         table = self.tables[name]
         branch = table.branches.get(run)
+        if not table.gone and table.has(run, task):
+            return "published"
         if table.gone or branch is None:
-            return "published" if not table.gone and table.has(run, task) else "nothing"
+            return "nothing"
         stale = [index for index, each in enumerate(branch.entries) if each.task == task]
         if not stale:
             if branch.entries or branch.creator != task:
@@ -170,20 +195,33 @@ class Model:
             table.drop_branch(run)
         return "changed"
 
-    def publishes(self, run: str, names: Sequence[str]) -> Literal["done", "conflict", "partial"]:
-        """What publishing these tables comes to; done in the model."""
-        tables = [self.tables[name] for name in names if not self.tables[name].gone]
-        mine = [table for table in tables if run in table.branches]
-        before = [table for table in tables if run not in table.branches and table.has(run)]
-        if any(self._left_over(table.branches[run]) or clash(table, table.branches[run]) for table in mine):
+    def publishes(self, run: str, first: int) -> Literal["done", "conflict", "partial"]:
+        """What publishing comes to that breaks off after so many tables; done in the model."""
+        there = {name: table for name, table in self.tables.items() if not table.gone}
+        mine = {name: table for name, table in there.items() if run in table.branches}
+        before = [table for name, table in there.items() if name not in mine and table.has(run)]
+        if any(
+            self._left_over(each.branches[run]) or clash(each, each.branches[run]) for each in mine.values()
+        ):
             # What a publish that broke off had done is taken back, where nobody has built on it.
-            taken = [self._takes_back(table, run) for table in before]
+            half = [
+                each
+                for each in before
+                if each.record is None or each.record.run != run or each.record.together & mine.keys()
+            ]
+            taken = [self._takes_back(each, run) for each in half]
             return "conflict" if all(taken) else "partial"
-        for table in mine:
+        for name in list(self.tables)[:first]:
+            if name not in mine:
+                continue
+            table = mine[name]
             branch = table.branches.pop(run)
             if branch.entries:
-                before_it, table.main = table.main, table.main + branch.entries
-                table.record = Published(run, before_it, table.main, branch)
+                before_it, anew = table.main, branch.entries[0].kind == "replace"
+                table.main = branch.entries if anew else table.main + branch.entries
+                if anew:
+                    table.before |= {(each.run, each.task) for each in before_it if each.run}
+                table.record = Published(run, before_it, table.main, branch, frozenset(mine))
                 table.added += len(branch.entries) if before_it != branch.base else 0
         return "done"
 
@@ -212,7 +250,7 @@ def clash(table: Table, branch: Branch) -> bool:
         not table.main
         or not theirs
         or table.main[: len(branch.base)] != branch.base
-        or any(each.kind != "append" for each in theirs)
+        or any(each.kind == "overwrite" for each in theirs)
         or not all(each.repeats for each in branch.entries)
     )
 
@@ -221,7 +259,7 @@ def rows(line: Line) -> Counter[str]:
     """What a table holds after these commits."""
     found: Counter[str] = Counter()
     for entry in line:
-        if entry.kind == "overwrite":
+        if entry.kind != "append":
             found.clear()
         found[entry.row] += 1
     return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import pytest
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.typedef import Record
@@ -12,7 +15,30 @@ from pyiceberg.typedef import Record
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import Run, TaskTry
+from forebay.lake.rest import Change, Rest
 from forebay.lake.tables import TableDefinition
+
+
+class BrokeOff(Exception):
+    """A commit that ended between two tables."""
+
+
+@contextlib.contextmanager
+def broken_off(rest: Rest, before: Collection[str]) -> Iterator[None]:
+    """A catalog that does one table after the other, and goes before it does these."""
+    commit = rest.commit
+
+    def some(changes: Sequence[Change]) -> None:
+        if any(each.table in before for each in changes):
+            raise BrokeOff
+        commit(changes)
+
+    rest.transactions, rest.commit = False, some  # type: ignore[method-assign]
+    try:
+        with pytest.raises(BrokeOff):
+            yield
+    finally:
+        rest.transactions, rest.commit = True, commit  # type: ignore[method-assign]
 
 
 class Lake:

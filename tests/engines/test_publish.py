@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from lake import Lake
+from lake import Lake, broken_off
 from pyiceberg.exceptions import ValidationException
 
 from forebay.engines.duckdb import DuckDBEngine
@@ -218,7 +218,8 @@ def test_a_broken_off_publish_is_finished(lake: Lake, rest: Rest) -> None:
         lake.directly(table, "(1)")
         lake.write(who, table, "(2)")
     # What a crash between the pointers of two tables leaves.
-    publish(rest, lake.run("r"), who.writes[:1])
+    with broken_off(rest, who.writes[1:]):
+        publish(rest, lake.run("r"), who.writes)
     done = publish(rest, lake.run("r"), who.writes)
     assert [each.again for each in done] == [True, False, False]
     assert [lake.rows(table) for table in ("a", "b", "c")] == [[1, 2]] * 3
@@ -229,7 +230,8 @@ def test_a_broken_off_publish_is_taken_back_where_it_cannot_be_finished(lake: La
     for table in ("a", "b"):
         lake.directly(table, "(1)")
         lake.write(who, table, "(2)", "overwrite")
-    publish(rest, lake.run("r"), who.writes[:1])
+    with broken_off(rest, who.writes[1:]):
+        publish(rest, lake.run("r"), who.writes)
     lake.directly("b", "(9)", "overwrite")
     with pytest.raises(PublishConflict):
         publish(rest, lake.run("r"), who.writes)
@@ -243,7 +245,8 @@ def test_a_broken_off_publish_that_others_built_on_is_partial(lake: Lake, rest: 
     for table in ("a", "b"):
         lake.directly(table, "(1)")
         lake.write(who, table, "(2)", "overwrite")
-    publish(rest, lake.run("r"), who.writes[:1])
+    with broken_off(rest, who.writes[1:]):
+        publish(rest, lake.run("r"), who.writes)
     lake.directly("a", "(5)")
     lake.directly("b", "(9)", "overwrite")
     with pytest.raises(LakeError, match=f"PARTIAL: {lake.name('a')}"):
@@ -270,6 +273,39 @@ def test_a_table_dropped_meanwhile(lake: Lake, rest: Rest) -> None:
     with pytest.raises(PublishConflict, match="was dropped"):
         publish(rest, lake.run("r"), who.writes, wrote=[lake.name("a"), lake.name("b")])
     assert lake.rows("b") == [1]
+
+
+def test_a_run_of_a_name_that_was_there_does_not_go_on_with_its_rows(lake: Lake, rest: Rest) -> None:
+    """Airflow forgot a failed run, and somebody started one of the same name."""
+    lake.directly("t", "(1)")
+    old = lake.who("r", "t")
+    lake.write(old, "t", "(2)")
+    new = replace(old, began=old.began + 60)
+    with pytest.raises(
+        LakeError, match="rows of another try 1 of write, from an earlier run of the same name"
+    ):
+        lake.write(new, "t", "(2)")
+    # A run that writes nothing this time does not publish what the other one left.
+    with pytest.raises(PublishConflict, match="an earlier run that was called r too"):
+        publish(rest, lake.run("r"), new.writes, {"write": 1}, [], {"write": new.began})
+    again = replace(new, number=2, began=new.began + 1)
+    put_back(rest, again)
+    lake.write(again, "t", "(2)")
+    publish(rest, lake.run("r"), again.writes, {"write": 2}, again.writes, {"write": again.began})
+    assert lake.rows("t") == [1, 2]
+
+
+def test_what_was_published_before_stays_where_more_cannot_follow(lake: Lake, rest: Rest) -> None:
+    for table in ("a", "b"):
+        lake.directly(table, "(1)")
+    first, second = lake.who("r", "a", task="first"), lake.who("r", "b", task="second")
+    lake.write(first, "a", "(2)")
+    publish(rest, lake.run("r"), [*first.writes, *second.writes])
+    lake.write(second, "b", "(2)", "overwrite")
+    lake.directly("b", "(9)", "overwrite")
+    with pytest.raises(PublishConflict, match=f"Published before, and still: {lake.name('a')}"):
+        publish(rest, lake.run("r"), [*first.writes, *second.writes])
+    assert lake.rows("a") == [1, 2]
 
 
 def test_a_new_column_is_mains_after_publish(lake: Lake, rest: Rest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lake import Lake
+from lake import Lake, broken_off
 from test_history import derive
 
 from forebay.engines.duckdb import DuckDBEngine
@@ -207,7 +207,8 @@ def test_a_partly_published_run_goes_with_its_branches(lake: Lake, rest: Rest) -
     who = lake.who("r", "a", "b")
     for table in "ab":
         lake.write(who, table, "(2)")
-    publish(rest, lake.run("r"), who.writes[:1])
+    with broken_off(rest, who.writes[1:]):
+        publish(rest, lake.run("r"), who.writes)
     back(lake, rest, "r")
     assert lake.rows("a") == lake.rows("b") == lake.rows("b", who) == [1]
     assert words(lake, rest, "r", "a") == {"rolled back"}

@@ -13,10 +13,12 @@ from writers import PyIceberg, Spark, Sql, Writer
 
 from forebay.lake.branch import Branch, Json, ancestry, ref, snapshots
 from forebay.lake.connection import CatalogConfig
+from forebay.lake.diff import sides
 from forebay.lake.identity import TaskTry
 from forebay.lake.publish import PublishConflict, discard, publish
 from forebay.lake.rest import Rest
-from forebay.lake.retry import put_back
+from forebay.lake.retry import AlreadyPublished, put_back
+from forebay.lake.state import RunsOf
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +209,56 @@ def test_discard_leaves_nothing(runs: Runs, lake: Lake) -> None:
     assert runs.rest.table(lake.name("new")) is None
     assert Branch.all(runs.document("t")) == []
     assert runs.seen("t", who) == runs.seen("t") == [1]
+
+
+@pytest.fixture
+def on_spark(lake: Lake, rest: Rest, spark: WarmSpark) -> Runs:
+    return Runs(lake, rest, Spark(spark))
+
+
+def test_a_table_made_anew_is_not_repeated_on_a_moved_main(on_spark: Runs, lake: Lake) -> None:
+    lake.directly("t", "(1)")
+    who = on_spark.who("r", "t")
+    on_spark.do(who, "renew", "t", [2])
+    lake.directly("t", "(10)")
+    with pytest.raises(PublishConflict, match="wrote it anew"):
+        on_spark.publish(who)
+    assert on_spark.seen("t") == [1, 10]
+    assert on_spark.seen("t", who) == [2]
+
+
+def test_of_two_runs_that_make_a_table_anew_one_is_published(on_spark: Runs, lake: Lake) -> None:
+    lake.directly("other", "(1)")
+    one, two = on_spark.who("one", "new"), on_spark.who("two", "new")
+    on_spark.do(one, "renew", "new", [1])
+    on_spark.do(two, "renew", "new", [2])
+    on_spark.publish(two)
+    with pytest.raises(PublishConflict, match="the run two"):
+        on_spark.publish(one)
+    assert on_spark.seen("new") == [2]
+
+
+def test_a_published_run_stays_so_when_a_table_is_made_anew(on_spark: Runs, lake: Lake) -> None:
+    for table in ("kept", "renewed", "dropped"):
+        lake.directly(table, "(1)")
+    first, second = on_spark.who("first", "kept", "renewed", "dropped"), on_spark.who("second", "renewed")
+    for table in ("kept", "renewed", "dropped"):
+        on_spark.do(first, "append", table, [2])
+    on_spark.publish(first)
+    on_spark.do(second, "renew", "renewed", [3])
+    on_spark.publish(second)
+    on_spark.rest.drop(lake.name("dropped"))
+    done = publish(on_spark.rest, lake.run("first"), first.writes, {"write": 1}, first.writes)
+    assert {each.table for each in done if each.again} == {lake.name("kept"), lake.name("renewed")}
+    assert on_spark.seen("kept") == [1, 2]
+    assert on_spark.seen("renewed") == [3]
+    document = on_spark.document("renewed")
+    assert RunsOf.read("t", document).words(lake.run("first")) == {"published"}
+    shown = sides("t", document, lake.run("first"))
+    assert shown is not None
+    assert shown.state == "published"
+    # Nor may its task write once more.
+    with pytest.raises(AlreadyPublished):
+        put_back(on_spark.rest, replace(first, number=2))
+    with pytest.raises(Exception, match="has already published"):
+        on_spark.do(replace(first, number=2), "append", "renewed", [4])

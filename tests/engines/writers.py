@@ -129,6 +129,10 @@ class Spark:
     def overwrite(self, config: CatalogConfig, table: str, rows: Sequence[int]) -> None:
         self._spark.sql(config, f"INSERT OVERWRITE {table} {_select(rows)}")
 
+    def renew(self, config: CatalogConfig, table: str, rows: Sequence[int]) -> None:
+        """As a DataFrame's createOrReplace does."""
+        self._spark.sql(config, f"CREATE OR REPLACE TABLE {table} USING iceberg AS {_select(rows)}")
+
     def widen(self, config: CatalogConfig, table: str, row: int, extra: str) -> None:
         self._spark.sql(
             config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ def team(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         "AIRFLOW_CONN_GIT_DEFAULT": '{"conn_type": "git"}',
         # The machine has no checkout, as in production.
         "FOREBAY_ROOT": "",
+        "PYTHONFAULTHANDLER": "1",
     }
     team = Team(lab, repository)
     team.commit(
@@ -150,7 +152,12 @@ def _running(lab: Lab, own: dict[str, str], *part: str) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                process.wait(60)
+                raise AssertionError(Path(out.name).read_text()[-6000:]) from None
 
 
 def test_a_run_keeps_the_commit_it_began_with(team: Team, tmp_path: Path) -> None:

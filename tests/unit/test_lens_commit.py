@@ -141,6 +141,32 @@ def test_a_lens_that_forgot_a_try_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     assert kept.of(tries[2]).complete
 
 
+def test_documents_are_kept_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_BYTES", 100)
+    kept = Memory()
+    for name in ("a", "b", "a", "c"):
+        kept.table(name, {"of": name}, 40)
+    assert (kept.known("a"), kept.known("b"), kept.known("c")) == ({"of": "a"}, None, {"of": "c"})
+    kept.table("big", {}, 101)
+    assert not any(map(kept.known, ("a", "c", "big")))
+    kept.forget("big")
+    kept.table("d", {"of": "d"}, 100)
+    assert kept.known("d")
+
+
+def test_commits_sent_together_that_may_be_done_are_not_told_as_conflicts() -> None:
+    """Their writers would repeat them, and the rows would be there twice."""
+    sent = []
+
+    async def send(request: Request, method: str, rest: str, json: Any = None) -> Answer:
+        sent.append(method)
+        return Answer(504, {}, b"gateway timeout")
+
+    first, second = asyncio.run(_two_at_once(send))
+    assert sent == ["POST"]
+    assert first.status_code == second.status_code == 504
+
+
 def test_of_commits_sent_one_by_one_each_gets_its_own_answer() -> None:
     """The first one is done when the line to the catalog breaks during the second."""
 
@@ -163,28 +189,30 @@ def test_of_commits_sent_one_by_one_each_gets_its_own_answer() -> None:
             raise Broken
         return found
 
-    async def both() -> list[Any]:
-        commits = Commits(Memory(), send)
-        commits.memory.table("lab.t", table(2))
-        lock = commits.memory.lock("lab.t")
-        await lock.acquire()
-        asked = []
-        for number, run in ((9, "one"), (10, "two")):
-            who = TaskTry(job="lab.job", run=run, task="make", writes=("lab.t",), began=1.0)
-            body = orjson.dumps(append(2, number))
-
-            async def receive(body: bytes = body) -> dict[str, Any]:
-                return {"type": "http.request", "body": body}
-
-            request = Request(
-                {"type": "http", "method": "POST", "headers": [], "state": {"upstream": 0.0}}, receive
-            )
-            asked.append(asyncio.create_task(commits.one(request, who, "v1/x", "lab.t")))
-        await asyncio.sleep(0.05)
-        lock.release()
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    first, second = asyncio.run(both())
+    first, second = asyncio.run(_two_at_once(send))
     assert commits_sent == 3
     assert first.status_code == 200
     assert isinstance(second, Broken)
+
+
+async def _two_at_once(send: Any) -> list[Any]:
+    """The answers to two runs that commit to one table while it is held."""
+    commits = Commits(Memory(), send)
+    commits.memory.table("lab.t", table(2), 1000)
+    lock = commits.memory.lock("lab.t")
+    await lock.acquire()
+    asked = []
+    for number, run in ((9, "one"), (10, "two")):
+        who = TaskTry(job="lab.job", run=run, task="make", writes=("lab.t",), began=1.0)
+        body = orjson.dumps(append(2, number))
+
+        async def receive(body: bytes = body) -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        request = Request(
+            {"type": "http", "method": "POST", "headers": [], "state": {"upstream": 0.0}}, receive
+        )
+        asked.append(asyncio.create_task(commits.one(request, who, "v1/x", "lab.t")))
+    await asyncio.sleep(0.05)
+    lock.release()
+    return await asyncio.gather(*asked, return_exceptions=True)

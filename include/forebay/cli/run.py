@@ -10,6 +10,7 @@ import click
 
 from forebay.cli.common import output_option, print_json, repository, running_stack
 from forebay.errors import ForebayError, suggestion
+from forebay.operators.transaction import REPORT
 from forebay.stack.airflow_api import AirflowApi, ApiError, Json
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, *, quiet: bool = False) ->
 
 
 def _returned(api: AirflowApi, dag_id: str, run_id: str, task: Json) -> dict[str, Any]:
-    if task["state"] != "success":
+    # What a team's own function returns may look like anything.
+    if task["state"] != "success" or task.get("operator_name") not in REPORT:
         return {}
     return _mapping(api.xcom(dag_id, run_id, str(task["task_id"]), int(task["map_index"])))
 

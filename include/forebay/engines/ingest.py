@@ -191,6 +191,13 @@ class Ingest:
         moment = datetime.now(UTC).isoformat()
         for attempt in range(ATTEMPTS):
             table = load(self.config, definition.name)
+            if attempt and table is not None:
+                # Another task may have landed some of them meanwhile.
+                landed = self._landed(table, definition.name, [one.name for one in batch])
+                batch = [one for one in batch if one.name not in landed]
+                if not batch:
+                    number = table.metadata.current_snapshot_id
+                    return TableResult(definition.name, "ingest", row_count(table), snapshot_id=number)
             try:
                 with explained(self.config, definition, table):
                     reader, fitted = self._plan(batch, kind, definition, table, csv, columns, moment)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 NOT_WRITTEN = "not written by this task"
+NO_TABLE = "the table does not exist"
 
 
 @dataclass(frozen=True)

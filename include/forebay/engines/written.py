@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from forebay.engines.results import NOT_WRITTEN, TableResult
+from forebay.engines.results import NO_TABLE, NOT_WRITTEN, TableResult
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import load, row_count
 
@@ -47,7 +47,7 @@ def changes(
         seconds = round(time.monotonic() - started, 3)
         table = load(config, name)
         if table is None:
-            results.append(TableResult(name, mode, 0, seconds=seconds, note="the table does not exist"))
+            results.append(TableResult(name, mode, 0, seconds=seconds, note=NO_TABLE))
             continue
         names = ("added-records", "deleted-records", "added-position-deletes", "removed-position-deletes")
         counts = dict.fromkeys(names, 0)

@@ -160,6 +160,43 @@ def stamp(snapshot: Mapping[str, Any], name: str) -> str:
     return str((snapshot.get("summary") or {}).get(f"{STAMP}{name}") or "")
 
 
+def roll_backs(metadata: Mapping[str, Any]) -> list[Json]:
+    """The last roll backs of the table, newest first."""
+    text = (metadata.get("properties") or {}).get(ROLLED_BACK_PROPERTY)
+    found: list[Json] = json.loads(text) if text else []
+    return found
+
+
+def on_main_before(metadata: Mapping[str, Any]) -> list[Json]:
+    """Snapshots that main no longer leads to, because the table was written anew on top of them; newest first.
+
+    Those that a roll back took out, or that a publish put back itself, are not among them: main went back to what
+    was there before, or a note tells of it.
+    """
+    known = snapshots(metadata)
+    log = [
+        number for each in metadata.get("snapshot-log") or () if (number := int(each["snapshot-id"])) in known
+    ]
+    there = {int(each["snapshot-id"]) for each in ancestry(known, ref(metadata, MAIN))}
+    noted = {(each["job"], each["run"]) for each in roll_backs(metadata)}
+    found: dict[int, Json] = {}
+    if ref(metadata, MAIN) is None:
+        return []
+    for place in reversed(range(len(log))):
+        if log[place] in there or log[place] in found:
+            continue
+        line = list(ancestry(known, log[place]))
+        # One that replaced the table has no parent, but knows where its branch began.
+        began = stamp(line[-1], "base")
+        below = {int(each["snapshot-id"]) for each in line[1:]} | ({int(began)} if began else set())
+        if below & set(log[place + 1 :]):
+            continue
+        for each in line:
+            if (stamp(each, "job"), stamp(each, "run")) not in noted:
+                found.setdefault(int(each["snapshot-id"]), each)
+    return [each for number, each in found.items() if number not in there]
+
+
 def show(metadata: Mapping[str, Any], name: str) -> Json:
     """The document as one who is on a run's branch sees it: that branch is `main`, others are not there.
 

@@ -10,9 +10,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from forebay.lake.branch import MAIN, RESHAPED_PROPERTY, Branch, Json, Shape, ancestry, ref, snapshots
+from forebay.lake.branch import (
+    MAIN,
+    RESHAPED_PROPERTY,
+    Branch,
+    Json,
+    Shape,
+    ancestry,
+    ref,
+    roll_backs,
+    snapshots,
+)
 from forebay.lake.connection import LakeError
-from forebay.lake.history import Made, on_main, roll_backs
+from forebay.lake.history import Made, on_main
 from forebay.lake.identity import STAMP, Run
 
 NOBODY = Run("", "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from forebay.lake.branch import LANDED
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.store import asked
 from forebay.lake.tables import TableDefinition, ensure_namespace, load, partition_spec, sort_order
@@ -112,8 +114,8 @@ class Draft:
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(min(0.1 * 2**attempt, 3.0) * random.uniform(0.5, 1.5))
-                if (landed := self._again(replace)) is not None:
-                    return landed, taken
+                if (committed := self._again(replace, properties or {})) is not None:
+                    return committed, taken
             with asked(self._config.s3_endpoint):
                 taken = self._stage(files, replace, set(paths), dict(properties or {}), keep)
             try:
@@ -184,7 +186,7 @@ class Draft:
         partitions = {data_file.partition for data_file in files}
         return [data_file for data_file in live if data_file.partition in partitions]
 
-    def _again(self, replace: Replace) -> Table | None:
+    def _again(self, replace: Replace, properties: Mapping[str, str]) -> Table | None:
         """Begin anew on the table as it is now; the table itself when the last commit landed after all."""
         table = load(self._config, self.definition.name)
         if table is None and self.creates:
@@ -198,8 +200,20 @@ class Draft:
             raise Conflict(f"{self.definition.name} was created or changed by another writer.")
         if replace == "files" and table.metadata.current_snapshot_id != self.base_snapshot:
             raise Conflict(f"{self.definition.name} was changed by another writer.")
+        if LANDED in properties and self._landed_since(table) & set(json.loads(properties[LANDED])):
+            raise Conflict(f"{self.definition.name}: another writer landed some of the same files.")
         self._transaction = self._begin(table)
         return None
+
+    def _landed_since(self, table: Table) -> set[str]:
+        """The files that others landed since this began."""
+        landed: set[str] = set()
+        snapshot = table.metadata.current_snapshot()
+        while snapshot is not None and snapshot.snapshot_id != self.base_snapshot:
+            landed.update(json.loads(snapshot.summary.get(LANDED) or "[]") if snapshot.summary else ())
+            parent = snapshot.parent_snapshot_id
+            snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
+        return landed
 
 
 def new_schema(columns: Sequence[tuple[str, IcebergType]], definition: TableDefinition) -> Schema:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from forebay.lake.branch import MAIN, RESHAPED_PROPERTY, Branch, Json, Shape, ref, snapshots
 from forebay.lake.history import on_main, rolled_back
 from forebay.lake.identity import Run
+from forebay.lake.reversal import published
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -71,6 +72,9 @@ def sides(table: str, metadata: Mapping[str, Any], run: Run, *, against_main: bo
         return _past(table, metadata, run, stay.base, stay.head, "published")
     if (record := rolled_back(metadata, run)) is not None:
         return _past(table, metadata, run, record["base"], record["head"], "rolled back")
+    if (before := published(table, dict(metadata), run)) is not None:
+        # Others have written the table anew since.
+        return _past(table, metadata, run, before.base, before.snapshot_id, "published")
     return None
 
 

@@ -6,18 +6,17 @@ where they said nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from forebay.lake.branch import MAIN, ROLLED_BACK_PROPERTY, Branch, Json, ancestry, ref, snapshots, stamp
+from forebay.lake.branch import MAIN, Branch, Json, ancestry, ref, roll_backs, snapshots, stamp
 from forebay.lake.identity import RECORD, Run
 from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
-from forebay.lake.reversal import published_record
+from forebay.lake.reversal import made_by, published_record
 
 _AT_ONCE = 256
 
@@ -148,19 +147,6 @@ def on_main(metadata: Mapping[str, Any], run: Run) -> OnMain | None:
     if record is not None and (record["job"], record["run"]) == (run.job, run.run):
         return OnMain(record["head"], record["base"], (), ())
     return None
-
-
-def made_by(snapshot: Mapping[str, Any], run: Run) -> bool:
-    """Whether a snapshot is part of a run; records about it are not."""
-    made = (stamp(snapshot, "job"), stamp(snapshot, "run"))
-    return made == (run.job, run.run) and not stamp(snapshot, RECORD)
-
-
-def roll_backs(metadata: Mapping[str, Any]) -> list[Json]:
-    """The last roll backs of the table, newest first."""
-    text = (metadata.get("properties") or {}).get(ROLLED_BACK_PROPERTY)
-    found: list[Json] = json.loads(text) if text else []
-    return found
 
 
 def rolled_back(metadata: Mapping[str, Any], run: Run) -> Json | None:

@@ -146,6 +146,20 @@ class TaskTry(Run):
             raise ValueError("pins are not of the form table@snapshot")
         return cls(**values, writes=lists["writes"], exclusive=lists["exclusive"], pins=lists["pins"])
 
+    @property
+    def _began(self) -> str:
+        return f"{self.began:.6f}"
+
+    def has_double(self, summary: Mapping[str, object]) -> bool:
+        """Whether a snapshot's summary is of this try, but of another process of it or of an earlier run of this name."""
+        mine = {"job": self.job, "run": self.run, "task": self.task, "try": str(self.number)}
+        began = summary.get(f"{STAMP}began")
+        return (
+            bool(self.began and began)
+            and began != self._began
+            and all(summary.get(f"{STAMP}{name}") == value for name, value in mine.items())
+        )
+
     def stamps(self, base: int | None, inputs: Mapping[str, int | None], complete: bool) -> dict[str, str]:
         """What the lens adds to the summary of a snapshot that this try makes.
 
@@ -166,6 +180,8 @@ class TaskTry(Run):
                 for table, snapshot in sorted(inputs.items())
             ),
         }
+        if self.began:
+            stamps["began"] = self._began
         if not complete:
             stamps["inputs-complete"] = "false"
         if self.keep:

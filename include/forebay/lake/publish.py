@@ -27,7 +27,7 @@ from forebay.lake.branch import (
     stamp,
 )
 from forebay.lake.connection import LakeError
-from forebay.lake.identity import Run
+from forebay.lake.identity import Run, TaskTry
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, NoTransactions, Rest
 from forebay.lake.reversal import Published, at_refs, published, published_record, result, reversal
 
@@ -53,11 +53,13 @@ def publish(
     tables: Sequence[str],
     tries: Mapping[str, int] | None = None,
     wrote: Sequence[str] = (),
+    began: Mapping[str, float] | None = None,
 ) -> list[Published]:
     """Publishes the run's branches of these tables; tables that the run did not change are left out.
 
-    `tries` has the try of each task that counts: rows of another try are refused. `wrote` are tables that the run is
-    known to have changed: one of them that is not there, or has no branch, is a conflict.
+    `tries` has the try of each task that counts, `began` when it began: rows of another one are refused. `wrote` are tables that the run is
+    known to have changed: one of them that is not there, or has no branch, is a conflict. A run that is published as a
+    whole stays as it is.
     Raises PublishConflict, or LakeError where the catalog cannot be asked.
     """
     last: LakeError | None = None
@@ -65,17 +67,31 @@ def publish(
         if attempt:
             time.sleep(random.uniform(0.01, min(0.05 * attempt, 0.5)))
         found = rest.tables(tables)
-        done, steps = [], []
+        branches = {
+            table: branch
+            for table, metadata in found.items()
+            if (branch := Branch.find(metadata, run.branch)) is not None
+        }
+        done = [
+            before
+            for table, metadata in found.items()
+            if table not in branches and (before := published(table, metadata, run)) is not None
+        ]
+        before_that = {each.table for each in done}
+        if not branches and (before_that & set(wrote) or not wrote):
+            # Published as a whole. What has become of its tables since is not this run's any more.
+            return done
         try:
-            for table, metadata in found.items():
-                if (branch := Branch.find(metadata, run.branch)) is not None:
-                    _of_one_try(table, metadata, branch, run, tries or {})
-                    steps.append(_step(rest, run, table, metadata, branch))
-                elif (before := published(table, metadata, run)) is not None:
-                    done.append(before)
-            _all_there(run, wrote, found, {each.table for each in done})
+            steps = []
+            for table, branch in branches.items():
+                _of_one_try(table, found[table], branch, run, tries or {}, began or {})
+                steps.append(_step(rest, run, table, found[table], branch, sorted(branches)))
+            _all_there(run, wrote, found, before_that)
         except PublishConflict as error:
-            _take_back(rest, run, [found[each.table] for each in done], [each.table for each in done], error)
+            half = {table: found[table] for table in before_that if _broke_off(found[table], run, branches)}
+            _take_back(rest, run, half, error)
+            if stays := sorted(before_that - half.keys()):
+                raise PublishConflict(f"{error}. Published before, and still: {', '.join(stays)}") from None
             raise
         if not steps:
             return done
@@ -133,7 +149,7 @@ def commit_all(rest: Rest, changes: Sequence[Change]) -> None:
         rest.commit([change])
 
 
-def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch) -> _Step:
+def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch, together: Sequence[str]) -> _Step:
     main = ref(metadata, MAIN)
     line = list(ancestry(snapshots(metadata), branch.head, branch.base))
     updates: list[Json] = []
@@ -156,6 +172,7 @@ def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch) -> _
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "branch": branch.text(),
         "branch_head": branch.head,
+        "together": list(together),
     }
     notes = _reshaped(metadata, branch, run, head)
     if head != main or notes:
@@ -179,6 +196,8 @@ def _replayed(
     theirs = list(ancestry(known, main, branch.base))
     if main is None:
         why = "its rows were taken away"
+    elif (line[-1].get("parent-snapshot-id") if line else branch.head) != branch.base:
+        why = "this run wrote it anew, or put it back"
     elif branch.base is not None and (not theirs or theirs[-1].get("parent-snapshot-id") != branch.base):
         why = "main was put back or written anew"
     elif branch.shape is not None and not branch.shape == branch.main_shape == Shape.of(metadata):
@@ -254,9 +273,17 @@ def without(branch: Branch) -> list[Json]:
     return [*updates, {"action": "remove-properties", "removals": [branch.key]}]
 
 
-def _of_one_try(table: str, metadata: Json, branch: Branch, run: Run, tries: Mapping[str, int]) -> None:
+def _of_one_try(
+    table: str, metadata: Json, branch: Branch, run: Run, tries: Mapping[str, int], began: Mapping[str, float]
+) -> None:
     for snapshot in ancestry(snapshots(metadata), branch.head, branch.base):
         task, number = stamp(snapshot, "task"), stamp(snapshot, "try")
+        one = TaskTry(run.job, run.run, task, tries.get(task, 0), began=began.get(task, 0.0))
+        if one.has_double(snapshot.get("summary") or {}):
+            raise PublishConflict(
+                f"{table} has rows of an earlier run that was called {run.run} too. Nothing of this one was published. "
+                f"Discard both and start the job again: forebay discard {run.job}/{run.run}, forebay run {run.job}"
+            )
         if stamp(snapshot, "run") == run.run and task in tries and number != str(tries[task]):
             raise PublishConflict(
                 f"{table} has rows of try {number} of {task}, written after its try {tries[task]} had begun: a "
@@ -296,12 +323,19 @@ def take_back(rest: Rest, run: Run, tables: Sequence[str]) -> bool:
     return True
 
 
-def _take_back(
-    rest: Rest, run: Run, documents: Sequence[Json], tables: Sequence[str], conflict: PublishConflict
-) -> None:
+def _broke_off(metadata: Json, run: Run, branches: Mapping[str, Branch]) -> bool:
+    """Whether this table was published in one commit with tables that are still open; also where nobody knows."""
+    text = (metadata.get("properties") or {}).get(PUBLISHED_PROPERTY)
+    record = json.loads(text) if text else {}
+    if (record.get("job"), record.get("run")) != (run.job, run.run) or "together" not in record:
+        return True
+    return not branches.keys().isdisjoint(record["together"])
+
+
+def _take_back(rest: Rest, run: Run, half: Mapping[str, Json], conflict: PublishConflict) -> None:
     """Undoes what a broken-off publish had put on main, now that the rest of it cannot follow."""
     stuck = []
-    for table, metadata in zip(tables, documents, strict=True):
+    for table, metadata in half.items():
         record = published_record(metadata)
         if record is None or (record["job"], record["run"]) != (run.job, run.run):
             stuck.append(table)

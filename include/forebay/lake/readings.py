@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from forebay.lake.branch import snapshots
-from forebay.lake.history import Made, made_by
+from forebay.lake.history import Made
 from forebay.lake.identity import Run
+from forebay.lake.reversal import made_by
 
 
 class Readings:

@@ -207,7 +207,13 @@ class Rest:
         prefix = self._connect()
         address = at or self.config.uri
         with self._reached():
-            answer = self._client.request(method, f"{address}/v1/{prefix}{path}", **what)
+            try:
+                answer = self._client.request(method, f"{address}/v1/{prefix}{path}", **what)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                if method != "GET":
+                    raise
+                # A connection that was kept open may be closed just when it is used again.
+                answer = self._client.request(method, f"{address}/v1/{prefix}{path}", **what)
             if answer.status_code == 401:
                 # The token has run out: once more with a new one.
                 self._prefix = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from forebay.lake import replay
-from forebay.lake.branch import MAIN, Branch, Json, ancestry, ref, snapshots, stamp
+from forebay.lake.branch import MAIN, Branch, Json, ancestry, on_main_before, ref, snapshots, stamp
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run, TaskTry
 from forebay.lake.publish import ATTEMPTS, drop_branch
@@ -74,12 +74,12 @@ def _mine(snapshot: Json, who: TaskTry) -> bool:
 def _put_back(rest: Rest, who: TaskTry, table: str, metadata: Json) -> bool:
     known = snapshots(metadata)
     branch = Branch.find(metadata, who.branch)
+    if any(_mine(each, who) for each in [*ancestry(known, ref(metadata, MAIN)), *on_main_before(metadata)]):
+        raise AlreadyPublished(
+            f"{table} has been published by this run with the rows of {who.task}. Running the task again would "
+            f"write them twice: start a new run, or undo this one first with forebay rollback {who.run}"
+        )
     if branch is None:
-        if any(_mine(each, who) for each in ancestry(known, ref(metadata, MAIN))):
-            raise AlreadyPublished(
-                f"{table} has been published by this run with the rows of {who.task}. Running the task again would "
-                f"write them twice: start a new run, or undo this one first with forebay rollback {who.run}"
-            )
         return False
     line = list(ancestry(known, branch.head, branch.base))[::-1]
     stale = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from forebay.lake.branch import (
     MAIN,
@@ -13,11 +14,12 @@ from forebay.lake.branch import (
     Branch,
     Json,
     ancestry,
+    on_main_before,
     ref,
     snapshots,
     stamp,
 )
-from forebay.lake.identity import Run
+from forebay.lake.identity import RECORD, Run
 from forebay.lake.rest import Change
 
 
@@ -45,15 +47,18 @@ def published(table: str, metadata: Json, run: Run) -> Published | None:
     if record is not None and (record["job"], record["run"]) == (run.job, run.run):
         line = list(ancestry(known, record["head"], record["base"]))
         return result(table, record["head"], record["base"], line, False, again=True)
-    line = [
-        each
-        for each in ancestry(known, ref(metadata, MAIN))
-        if (stamp(each, "job"), stamp(each, "run")) == (run.job, run.run)
-    ]
+    line = [each for each in ancestry(known, ref(metadata, MAIN)) if made_by(each, run)]
+    line = line or [each for each in on_main_before(metadata) if made_by(each, run)]
     if not line:
         return None
     parent = line[-1].get("parent-snapshot-id")
     return result(table, int(line[0]["snapshot-id"]), parent, line, False, again=True)
+
+
+def made_by(snapshot: Mapping[str, Any], run: Run) -> bool:
+    """Whether a snapshot is part of a run; records about it are not."""
+    made = (stamp(snapshot, "job"), stamp(snapshot, "run"))
+    return made == (run.job, run.run) and not stamp(snapshot, RECORD)
 
 
 def result(

@@ -21,10 +21,11 @@ from forebay.lake.branch import (
     Branch,
     Json,
     ref,
+    roll_backs,
 )
 from forebay.lake.built_on import NOBODY, Lake, Plan, TablePlan, again
 from forebay.lake.connection import LakeError
-from forebay.lake.history import on_main, roll_backs
+from forebay.lake.history import on_main
 from forebay.lake.identity import Run
 from forebay.lake.publish import ATTEMPTS, KEPT, commit_all, without
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, Rest

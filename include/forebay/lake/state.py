@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from forebay.lake.branch import MAIN, Branch, ancestry, ref, snapshots, stamp
-from forebay.lake.history import roll_backs
+from forebay.lake.branch import MAIN, Branch, ancestry, on_main_before, ref, roll_backs, snapshots, stamp
 from forebay.lake.identity import RECORD, Run
 from forebay.lake.reversal import published_record
 
@@ -33,7 +32,7 @@ class RunsOf:
     @classmethod
     def read(cls, table: str, metadata: Mapping[str, Any]) -> RunsOf:
         known = snapshots(metadata)
-        main = {_by(each) for each in ancestry(known, ref(metadata, MAIN))}
+        main = {_by(each) for each in [*ancestry(known, ref(metadata, MAIN)), *on_main_before(metadata)]}
         if (record := published_record(dict(metadata))) is not None:
             main.add((record["job"], record["run"]))
         return cls(

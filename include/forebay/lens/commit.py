@@ -9,7 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from forebay.lake.branch import MAIN, REPLAY, UNSURE, Branch, Json, Shape, ancestry, ref, snapshots, stamp
+from forebay.lake.branch import (
+    MAIN,
+    REPLAY,
+    UNSURE,
+    Branch,
+    Json,
+    Shape,
+    ancestry,
+    on_main_before,
+    ref,
+    snapshots,
+    stamp,
+)
 from forebay.lake.identity import STAMP, TaskTry
 
 LAST_ADDED = -1
@@ -102,9 +114,13 @@ class _Rewrite:
         }
         self._added: dict[str, int] = {}
         self._new_snapshots: list[Json] = []
+        # Spark says CREATE for the first CREATE OR REPLACE of a table; our own writers create what they append to.
+        self._anew = self.creates and self.who.engine == "spark"
+        """Whether the rows take the place of all that were there, as CREATE OR REPLACE has it."""
+        self._refuse_rows_of_its_double(known)
 
     def _refuse_after_publish(self, metadata: Mapping[str, Any]) -> None:
-        for snapshot in ancestry(snapshots(metadata), ref(metadata, MAIN)):
+        for snapshot in [*ancestry(snapshots(metadata), ref(metadata, MAIN)), *on_main_before(metadata)]:
             if (stamp(snapshot, "job"), stamp(snapshot, "run"), stamp(snapshot, "task")) == (
                 self.who.job,
                 self.who.run,
@@ -115,10 +131,27 @@ class _Rewrite:
                     f"Start a new run, or undo it first: forebay rollback {self.who.run}"
                 )
 
+    def _refuse_rows_of_its_double(self, metadata: Mapping[str, Any]) -> None:
+        """A try has one process and one beginning. Airflow may have made a run of this name before, and given it up."""
+        if self.before is None:
+            return
+        for snapshot in ancestry(snapshots(metadata), self.before.head, self.before.base):
+            if self.who.has_double(snapshot.get("summary") or {}):
+                raise forbidden(
+                    f"{self.asked.table} has rows of another try {self.who.number} of {self.who.task}, from an earlier run "
+                    f"of the same name or a second process of this one. They go when the task is tried again, or with "
+                    f"forebay discard {self.who.job}/{self.who.run}"
+                )
+
     def result(self) -> Json:
         """The rewritten requirements and updates."""
-        for requirement in self._commit.get("requirements") or ():
+        requirements = self._commit.get("requirements") or ()
+        self._anew |= not any(map(_is_main, requirements)) and _begins_anew(self._commit)
+        for requirement in requirements:
             self._require(requirement)
+        if self.before is not None and not any(map(_is_main, requirements)):
+            # What the lens remembers of the branch may be gone: a put-back asks the catalog itself.
+            self.requirements.append(_assert_ref(self.branch.name, self.before.head))
         if self.metadata is not None and self.before is None:
             self._begin()
         for update in self._commit.get("updates") or ():
@@ -133,7 +166,9 @@ class _Rewrite:
         for snapshot in self._new_snapshots:
             summary = snapshot.setdefault("summary", {})
             summary.update(self.who.stamps(self.branch.base, self.asked.inputs, self.asked.complete))
-            if self.asked.scanned or self.asked.table in self.who.exclusive or not self.asked.complete:
+            if self._anew:
+                summary[REPLAY] = "no"
+            elif self.asked.scanned or self.asked.table in self.who.exclusive or not self.asked.complete:
                 said = summary.get(REPLAY)
                 summary[REPLAY] = said if said in ("yes", "no") else "no" if said else UNSURE
         return {"requirements": self.requirements, "updates": self.updates}
@@ -325,6 +360,21 @@ _FREE = frozenset(
 _REPEATED = {"set-location": "location", "upgrade-format-version": "format-version"}
 """Said again by clients that replace a table; harmless where nothing changes."""
 _AT_CREATION = frozenset(("assign-uuid", "upgrade-format-version", "set-location"))
+
+
+def _begins_anew(commit: Mapping[str, Any]) -> bool:
+    """Whether a commit that does not say what it adds to takes main away, or puts rows there that follow none."""
+    updates = commit.get("updates") or ()
+    roots = {
+        each["snapshot"]["snapshot-id"]
+        for each in updates
+        if each.get("action") == "add-snapshot" and each["snapshot"].get("parent-snapshot-id") is None
+    }
+    return any(
+        each.get("ref-name") == MAIN
+        and (each.get("action") == "remove-snapshot-ref" or each.get("snapshot-id") in roots)
+        for each in updates
+    )
 
 
 def _ids(listed: Any, name: str) -> dict[int, Json]:

@@ -91,10 +91,17 @@ class Commits:
             for table in sorted(given):
                 await locks.enter_async_context(self.memory.lock(table))
             for attempt in range(RACES):
-                asked = [
-                    await self._asked(request, who, f"{start}{_path(table)}", table, change)
-                    for table, change in given.items()
-                ]
+                try:
+                    asked = [
+                        await self._asked(request, who, f"{start}{_path(table)}", table, change)
+                        for table, change in given.items()
+                    ]
+                except Refused as error:
+                    if error.status != 409 or attempt:
+                        raise
+                    for table in given:
+                        self.memory.forget(table)
+                    continue
                 answer = await self._send(request, "POST", rest, json={"table-changes": asked})
                 for table in given:
                     self.memory.forget(table)
@@ -119,10 +126,11 @@ class Commits:
     async def _together(self, batch: list[_Waiting]) -> None:
         """Answers all of them."""
         try:
-            if len(batch) == 1 or not await self._merged(batch):
-                for each in batch:
-                    if not each.answer.done():
-                        await self._alone(each)
+            if len(batch) > 1:
+                await self._merged(batch)
+            for each in batch:
+                if not each.answer.done():
+                    await self._alone(each)
         except BaseException as error:
             if isinstance(error, Exception):
                 # Whatever broke it off, none of those without an answer knows more than the other.
@@ -137,9 +145,14 @@ class Commits:
 
     async def _alone(self, one: _Waiting) -> None:
         for attempt in range(RACES):
+            remembered = self.memory.known(one.table) is not None
             try:
                 asked = await self._asked(one.request, one.who, one.rest, one.table, one.commit)
             except Refused as error:
+                if error.status == 409 and remembered:
+                    # Only to what the lens remembers, maybe.
+                    self.memory.forget(one.table)
+                    continue
                 one.answer.set_exception(error)
                 return
             answer = await self._send(one.request, "POST", one.rest, json=asked)
@@ -154,8 +167,8 @@ class Commits:
             await asyncio.sleep(0.005 * attempt)
         one.answer.set_result(answers.failed(answer))
 
-    async def _merged(self, batch: list[_Waiting]) -> bool:
-        """Sends them as one commit; False when they have to go one by one after all."""
+    async def _merged(self, batch: list[_Waiting]) -> None:
+        """Sends them as one commit; those without an answer then have to go one by one after all."""
         first, sent = batch[0], []
         merged: dict[str, list[Any]] = {"requirements": [], "updates": []}
         last = 0
@@ -163,7 +176,8 @@ class Commits:
             try:
                 asked = await self._asked(each.request, each.who, each.rest, each.table, each.commit, last)
             except Refused as error:
-                each.answer.set_exception(error)
+                if error.status != 409:
+                    each.answer.set_exception(error)
                 continue
             sent.append(each)
             merged["requirements"] += [r for r in asked["requirements"] if r not in merged["requirements"]]
@@ -173,20 +187,23 @@ class Commits:
             ]
             last = max([last, *numbers])
         if not sent:
-            return True
+            return
         base = {key: value for key, value in first.commit.items() if key not in merged}
         answer = await self._send(first.request, "POST", first.rest, json={**base, **merged})
         for each in sent:
             each.request.state.upstream = first.request.state.upstream
         if answer.is_error:
             self.memory.forget(first.table)
-            return False
+            if answer.status_code >= 500 and not answers.lost_race(answer):
+                # It may be done. Looked at again it would be a conflict to its own writer, who would repeat it.
+                for each in sent:
+                    each.answer.set_result(answers.failed(answer))
+            return
         self._done(sent, answer)
-        return True
 
     def _done(self, sent: list[_Waiting], answer: Answer) -> None:
         document = answers.document(answer)
-        self.memory.table(sent[0].table, document["metadata"])
+        self.memory.table(sent[0].table, document["metadata"], len(answer.content))
         for each in sent:
             shown = {**document, "metadata": show(document["metadata"], each.who.branch)}
             each.answer.set_result(answers.json(shown))

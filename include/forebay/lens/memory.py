@@ -13,7 +13,8 @@ from forebay.lake.branch import Json
 from forebay.lake.identity import TaskTry
 from forebay.lens.commit import forbidden
 
-MOST_TABLES, MOST_TASKS = 200, 5_000
+MOST_BYTES, MOST_TASKS = 64_000_000, 5_000
+"""Of tables' documents as JSON, which take some four times that in memory; and tries of tasks."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -36,7 +37,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._began = time.time()
-        self._tables: OrderedDict[str, Json] = OrderedDict()
+        self._tables: OrderedDict[str, tuple[Json, int]] = OrderedDict()
+        self._bytes = 0
         self._seen: OrderedDict[TaskTry, Seen] = OrderedDict()
         self._forgotten = 0.0
         """When the newest try began that is not remembered any more."""
@@ -47,14 +49,19 @@ class Memory:
         """Held while a commit to the table is under way: commits of one lens do not race each other."""
         return self._locks.setdefault(table, asyncio.Lock())
 
-    def table(self, table: str, metadata: Json) -> None:
-        _keep(self._tables, table, metadata, MOST_TABLES)
+    def table(self, table: str, metadata: Json, size: int) -> None:
+        """Keeps a table's document, of so many bytes as JSON."""
+        self.forget(table)
+        self._tables[table] = metadata, size
+        self._bytes += size
+        while self._bytes > MOST_BYTES:
+            self.forget(next(iter(self._tables)))
 
     def known(self, table: str) -> Json | None:
-        return self._tables.get(table)
+        return self._tables.get(table, (None, 0))[0]
 
     def forget(self, table: str) -> None:
-        self._tables.pop(table, None)
+        self._bytes -= self._tables.pop(table, (None, 0))[1]
 
     def of(self, who: TaskTry) -> Seen:
         """What this try has seen so far."""

@@ -121,7 +121,7 @@ class Lens:
                 document, answer = await self._load(request, rest)
                 if document is None:
                     return answers.as_is(answer)
-                self.memory.table(table, document["metadata"])
+                self.memory.table(table, document["metadata"], len(answer.content))
                 try:
                     shown = {**document, "metadata": shown_to(document["metadata"], who, table)}
                 except SnapshotGone as error:

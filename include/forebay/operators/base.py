@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import BaseOperator
 
+from forebay.engines.results import NO_TABLE
 from forebay.errors import ForebayError
 from forebay.operators.rerun import moments
 
@@ -54,6 +55,8 @@ class ForebayOperator(BaseOperator):
         self._engine: Engine | None = None
         self._who: TaskTry | None = None
         self._wrote: list[str] = []
+        self._gone: list[str] = []
+        """Tables it may write that are not there after it, such as one that it dropped."""
 
     @staticmethod
     def settings(job: LoadedJob, task: BaseTask) -> dict[str, Any]:
@@ -116,18 +119,15 @@ class ForebayOperator(BaseOperator):
         """The run's name in the lake, as `forebay runs` shows it."""
         return self._who.run if self._who is not None else str(context["dag_run"].run_id)
 
-    def catalog(
-        self, engine: Connection | None = None, *, main: bool = False, exclusive: Sequence[str] = ()
-    ) -> CatalogConfig:
+    def catalog(self, *, main: bool = False, exclusive: Sequence[str] = ()) -> CatalogConfig:
         """The lake as this try sees it; with `main` as everybody does.
 
-        It is the catalog that the engine's connection names, else the workspace's. New rows of `exclusive` tables
+        It is the workspace's catalog for every engine: a run is one transaction. New rows of `exclusive` tables
         depend on the rows that were there, so they are not repeated on top of another writer's.
         """
         from forebay.lake.connection import CatalogConfig
 
-        named = engine.extra_dejson.get("catalog") if engine is not None else None
-        found = self.connection(str(named or self.catalog_conn_id))
+        found = self.connection(self.catalog_conn_id)
         config = CatalogConfig.from_connection(found.host, found.login, found.password, found.extra_dejson)
         if main:
             return config
@@ -150,6 +150,8 @@ class ForebayOperator(BaseOperator):
             self.log.info("%s", result)
             if result.changed:
                 self._wrote.append(result.table)
+            elif result.note == NO_TABLE:
+                self._gone.append(result.table)
             if events is not None and result.table in assets and result.snapshot_id:
                 events[assets[result.table]].extra.update(
                     rows=result.rows, snapshot_id=str(result.snapshot_id)

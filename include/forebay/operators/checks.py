@@ -79,7 +79,7 @@ class ChecksOperator(ForebayOperator):
         with (
             DuckDBEngine(
                 # The rows that stay depend on those that were there.
-                self.catalog(connection, exclusive=self.tables),
+                self.catalog(exclusive=self.tables),
                 memory_limit=str(settings.get("memory_limit", "1GB")),
                 threads=int(settings.get("threads", 2)),
                 macros=sqltext.MACROS,
@@ -102,7 +102,7 @@ class ChecksOperator(ForebayOperator):
                 raise blamed(error) from error
             self.log.info("%s", results.summary(self.table, outcome.verdicts))
             # Kept whether the rules hold or not, and whatever becomes of the run.
-            self._keep(self.catalog(connection, main=True).main(), outcome, context, str(values["run_id"]))
+            self._keep(self.catalog(main=True).main(), outcome, context, str(values["run_id"]))
         found = {"table": self.table, **results.tally(outcome.verdicts)}
         self._tell(context, found)
         if outcome.failed:

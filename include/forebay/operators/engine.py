@@ -46,7 +46,7 @@ def opened(
     resumed: Unfinished | None = None,
 ) -> DuckDBEngine | TrinoEngine:
     """The connection's engine, on the lake as this try sees it."""
-    config, settings = operator.catalog(connection, exclusive=exclusive), connection.extra_dejson
+    config, settings = operator.catalog(exclusive=exclusive), connection.extra_dejson
     if connection.conn_type == "trino":
         assert operator._who is not None
         # A write says more of itself, see forebay.operators.resume.

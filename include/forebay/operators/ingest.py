@@ -60,7 +60,7 @@ class IngestOperator(ForebayOperator):
 
         values = self.values(context)
         sql, files = self.connection(self.sql_conn_id), self.connection(self.conn_id)
-        config, extra = self.catalog(sql), files.extra_dejson
+        config, extra = self.catalog(), files.extra_dejson
         engine = Ingest(
             config,
             S3Access(

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from forebay.operators.base import ForebayOperator, kept
 from forebay.operators.make import table_asset
 from forebay.operators.tidy import tidy
-from forebay.operators.transaction import XCOM, told
+from forebay.operators.transaction import XCOM, told, written_by
 from forebay.spec.job import APPROVE, PUBLISH
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ class PublishOperator(ForebayOperator):
         words = [word for key in self.tasks for word in words_of(ti, key)]
         found = [each["checks"] for key in self.checks for each in words_of(ti, key, "return_value")]
         tries = {str(word["task"]): int(word["try"]) for word in words}
-        wrote = sorted({str(table) for word in words for table in word["wrote"]})
+        began = {str(word["task"]): float(word.get("began", 0)) for word in words}
+        wrote = written_by(words)
         with Rest(self.catalog(main=True)) as rest:
             for table in leave_out_failed(rest, run, self.tables, set(tries)):
                 self.log.info("%s: what failed tasks wrote was taken off the run's branch", table)
-            results = publish(rest, run, self.tables, tries, wrote)
+            results = publish(rest, run, self.tables, tries, wrote, began)
             told(self, context, results, found)
             tidy(self, ti, run, rest, results)
         return {

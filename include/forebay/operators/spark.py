@@ -87,14 +87,14 @@ class SparkOperator(ForebayOperator):
         connection = self._spark or self.connection(self.conn_id)
         if self._cluster is not None:
             assert self._who is not None
-            return self.report(context, self._cluster.run(self._who, self.catalog(connection), self.writes))
+            return self.report(context, self._cluster.run(self._who, self.catalog(), self.writes))
         from forebay.engines.spark import SparkEngine
         from forebay.engines.spark_settings import event_log
 
         values = self.values(context)
         extra = connection.extra_dejson
         engine = SparkEngine(
-            self.catalog(connection),
+            self.catalog(),
             jars=os.environ.get("FOREBAY_JARS", ""),
             master=connection.host or "local[*]",
             driver_memory=self.driver_memory or str(extra.get("driver_memory", "1g")),

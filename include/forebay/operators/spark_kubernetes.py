@@ -43,7 +43,7 @@ def opened(operator: SparkOperator, connection: Connection, context: Context) ->
         program(operator, context),
         log=lambda line: operator.log.info("%s", line),
         start_seconds=float(extra.get("start_seconds") or 600),
-        airflow=this_airflow(operator.catalog(connection, main=True).lens),
+        airflow=this_airflow(operator.catalog(main=True).lens),
         on_application=operator.keep_application(context),
     )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 XCOM = "forebay"
 """Where tasks leave word of what they wrote for the task `publish`."""
+REPORT = frozenset(("IngestOperator", "SqlOperator", "SparkOperator", "ChecksOperator", "PublishOperator"))
+"""Operators that return what they did to tables, in a shape of ours."""
 
 
 def named(operator: ForebayOperator, context: Context) -> TaskTry:
@@ -83,7 +85,16 @@ def end(operator: ForebayOperator, context: Context, who: TaskTry, wrote: Sequen
     if not who.writes:
         return
     ti: Any = context["ti"]
-    ti.xcom_push(XCOM, {"task": who.task, "try": who.number, "wrote": list(wrote), "commit": who.commit})
+    word = {
+        "task": who.task,
+        "try": who.number,
+        "began": who.began,
+        "wrote": list(wrote),
+        "commit": who.commit,
+    }
+    if operator._gone:
+        word["gone"] = operator._gone
+    ti.xcom_push(XCOM, word)
     if operator.publish != "each":
         return
     from forebay.lake.publish import publish
@@ -91,9 +102,15 @@ def end(operator: ForebayOperator, context: Context, who: TaskTry, wrote: Sequen
     from forebay.operators.tidy import tidy
 
     with Rest(operator.catalog(main=True)) as rest:
-        results = publish(rest, who, who.writes, {who.task: who.number}, wrote)
+        results = publish(rest, who, who.writes, {who.task: who.number}, wrote, {who.task: who.began})
         told(operator, context, results)
         tidy(operator, ti, who, rest, results)
+
+
+def written_by(words: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The tables that tasks wrote and none of them dropped again."""
+    wrote = {str(table) for word in words for table in word["wrote"]}
+    return tuple(sorted(wrote.difference(*(word.get("gone") or () for word in words))))
 
 
 def told(

@@ -94,7 +94,8 @@ def publish_run(
         may_publish(api, run, force=force)
         first(opened)
     left = words(api, run.run) if run.document else None
-    done = publish(rest, run.run, sorted(shown), left.tries if left else {}, left.wrote if left else [])
+    said = (left.tries, left.wrote, left.began) if left else ()
+    done = publish(rest, run.run, sorted(shown), *said)
     told, untold = tell(api, run.run, [each for each in done if not each.again])
     return NowPublished(done, told, untold)
 
@@ -162,6 +163,8 @@ def to_roll_back(root: Path, rest: Rest, run: KnownRun, read: Callable[[], Lake]
             hint = (
                 f"Its branch is dropped by forebay discard {run.name}"
                 if "open" in shown
+                else "Its tables were written anew since, by later runs"
+                if "published" in shown
                 else "It published nothing"
             )
             raise ForebayError(f"{run.name} is not published, so there is nothing to roll back. {hint}.")

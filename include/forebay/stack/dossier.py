@@ -10,11 +10,13 @@ from urllib.parse import quote
 
 from forebay.lake.branch import Branch, Json, ancestry, snapshots
 from forebay.lake.diff import sides
-from forebay.lake.history import Made, made_by, on_main, rolled_back
+from forebay.lake.history import Made, on_main, rolled_back
 from forebay.lake.identity import Run
 from forebay.lake.readings import Readings
 from forebay.lake.rest import Rest
+from forebay.lake.reversal import made_by
 from forebay.lake.state import state
+from forebay.operators.transaction import REPORT
 from forebay.stack.airflow_api import AirflowApi, ApiError
 from forebay.stack.runs import GONE, KnownRun, UnknownRunName, touched, waits_for_approval, words
 from forebay.stack.story import OneTable, Stands, Step, Story, Written
@@ -23,7 +25,6 @@ _TASKS = 60
 """Of how many tasks what they returned is asked for."""
 _LOGS, _LINES, _LINE = 3, 4, 400
 _RAISED = "Task failed with exception"
-_REPORT = ("IngestOperator", "SqlOperator", "SparkOperator", "ChecksOperator")
 """Operators whose tasks return rows or checks."""
 _KINDS = {"FunctionOperator": "python", "RunJobOperator": "run_job", "ApprovalOperator": "approval"}
 QUERY = "trino_query"
@@ -153,7 +154,7 @@ def _kind(task: Json, mine: Sequence[Written]) -> str:
 
 
 def _returned(api: AirflowApi, run: KnownRun, task: Json) -> Mapping[str, Any]:
-    if task["state"] != "success" or task.get("operator_name") not in _REPORT:
+    if task["state"] != "success" or task.get("operator_name") not in REPORT:
         return {}
     return _mapping(
         api.xcom(quote(run.run.job, safe=""), _airflow(run), str(task["task_id"]), int(task["map_index"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from forebay.lake.history import every
 from forebay.lake.identity import Run
 from forebay.lake.rest import Rest
 from forebay.lake.state import UNDER_WAY, OnTable, RunsOf, State, state
-from forebay.operators.transaction import XCOM
+from forebay.operators.transaction import XCOM, written_by
 from forebay.stack.airflow_api import PAGE, AirflowApi, ApiError
 
 APPROVE = "approve"
@@ -94,9 +94,11 @@ def _matches(api: AirflowApi, job: str | None, word: str) -> list[KnownRun]:
     )["dag_runs"]
     found = [KnownRun.of(each) for each in page]
     if mark:
-        # What a backfill did before the last one: Airflow knows the run id only.
+        # What a backfill did before the last one: what Airflow says of the run id is about the last one.
         found = [
-            KnownRun(Run(each.run.job, f"{each.run.airflow}#{mark}"), each.airflow, each.document)
+            each
+            if each.run.run.endswith(f"#{mark}")
+            else KnownRun(Run(each.run.job, f"{each.run.airflow}#{mark}"), GONE, {})
             for each in found
         ]
     exact = [each for each in found if each.run.airflow == word]
@@ -136,6 +138,8 @@ class Words:
     wrote: tuple[str, ...]
     commits: frozenset[str] = frozenset()
     """Git commits of the code that the tasks ran."""
+    began: Mapping[str, float] = field(default_factory=dict)
+    """When the try of each task that counts began, in seconds since 1970."""
 
 
 def words(api: AirflowApi, run: Run) -> Words:
@@ -155,8 +159,9 @@ def words(api: AirflowApi, run: Run) -> Words:
             found.append(value)
     return Words(
         {str(word["task"]): int(word["try"]) for word in found},
-        tuple(sorted({str(table) for word in found for table in word["wrote"]})),
+        written_by(found),
         frozenset(str(word.get("commit") or "") for word in found),
+        {str(word["task"]): float(word.get("began", 0)) for word in found},
     )
 
 
