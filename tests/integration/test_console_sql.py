@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -244,7 +245,7 @@ def test_queries_are_saved_for_their_workspace(admin: httpx.Client) -> None:
     assert admin.get("/sql", params={"workspace": "lab", "saved": "lucky-numbers"}).status_code == 404
 
 
-def test_a_query_becomes_a_job_that_passes_the_check(lab: Lab, admin: httpx.Client) -> None:
+def test_a_query_becomes_a_job_that_passes_the_check(lab: Lab, admin: httpx.Client, tmp_path: Path) -> None:
     asked = {
         "workspace": "lab", "sql": "SELECT id FROM lab.console_rows WHERE day >= :since;", "job": "from_query",
         "table": "lab.from_query", "schedule": "0 5 * * *",
@@ -266,6 +267,12 @@ def test_a_query_becomes_a_job_that_passes_the_check(lab: Lab, admin: httpx.Clie
     finally:
         for path in files:
             (lab.root / path).unlink()
+    for job in ("../../../../../../../../../..{place}", "{place}", "../flights/planted", "workspace"):
+        place = tmp_path / "planted"
+        form = post(admin, sql="SELECT 1 AS n", do="job", job=job.format(place=place), table="lab.planted")
+        assert form.status_code == 422, job
+        assert "A job cannot be called" in form.text
+        assert not list(tmp_path.iterdir()), job
     wrong = admin.post("/api/v1/query/job", json={**asked, "table": "elsewhere.t"}, headers=headers)
     assert wrong.status_code == 422
     assert "elsewhere" in wrong.json()["detail"]
