@@ -15,7 +15,7 @@ from conftest import eventually
 from console_client import routes
 from query_rights import nothing_of_others
 from teams import OTHER, OWN, another, copy_database, settings_on, two_workspaces
-from test_console_roles import EVERYWHERE, body, filled, needed
+from test_console_roles import EVERYWHERE, body, filled, needed, wrong_in_listed
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -128,6 +128,14 @@ def test_the_matrix(lab: Lab, address: str, person: str) -> None:
                     if (got in (401, 403)) == may or got >= 500:
                         wrong.append(f"{method} {path} for {person} in {workspace}: {got}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+def test_a_namespace_that_others_list_is_theirs(address: str, person: str) -> None:
+    there = person in ("other-editor", "Admin")
+    with visitor(address, person) as client:
+        may = {right: RIGHTS[right][PEOPLE.index(person)] and there for right in RIGHTS}
+        assert not wrong_in_listed(client, may)
 
 
 def test_lists_leave_out_what_one_may_not_see(lab: Lab, address: str) -> None:

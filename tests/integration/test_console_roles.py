@@ -14,7 +14,7 @@ import pytest
 from conftest import eventually
 from console_client import ROLES, routes
 from query_rights import nothing_of_others
-from teams import DATABASE, OTHER, OWN, server, session, settings_on, two_workspaces
+from teams import DATABASE, LISTED, OTHER, OWN, server, session, settings_on, two_workspaces
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -216,6 +216,32 @@ def test_the_matrix(lab: Lab, address: str, role: str) -> None:
                     if (got in (401, 403)) == may or got >= 500:
                         wrong.append(f"{method} {path} for {role} in {workspace}: {got}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_namespace_that_others_list_is_theirs(lab: Lab, address: str, role: str) -> None:
+    for team in (OWN, OTHER):
+        token = {"authorization": f"Bearer {session(lab, role, (team,))}"}
+        with httpx.Client(
+            base_url=f"{address}/forebay", headers=token, timeout=60, trust_env=False
+        ) as visitor:
+            may = {
+                right: RIGHTS[right][ROLES.index(role)] and (team == OTHER or role == "admin")
+                for right in RIGHTS
+            }
+            assert not wrong_in_listed(visitor, may), team
+
+
+def wrong_in_listed(visitor: httpx.Client, may: dict[str, bool]) -> list[str]:
+    """Routes of the namespace that is named like one workspace and listed by the other, which answer wrongly."""
+    wrong = []
+    for (method, path), right in needed().items():
+        if "{namespace}" in path:
+            url = path.replace("{namespace}", LISTED).replace("{table}", "rows")
+            got = visitor.request(method, url).status_code
+            if (got in (401, 403)) == may[right] or got >= 500:
+                wrong.append(f"{method} {url}: {got}")
+    return wrong
 
 
 def test_the_table_has_no_route_that_is_gone(lab: Lab) -> None:
