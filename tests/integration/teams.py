@@ -55,7 +55,8 @@ def server(lab: Lab, teams: tuple[str, ...]) -> Iterator[str]:
     """Its address; each workspace named is a team, whose dags are in a bundle of its own."""
     copy_database(lab, DATABASE)
     _split(lab, teams)
-    with another(lab, DATABASE, {"AIRFLOW__CORE__MULTI_TEAM": "True"}) as url:
+    settings = {"AIRFLOW__CORE__MULTI_TEAM": "True", "AIRFLOW_CONN_NOWHERE": "http://outside.example"}
+    with another(lab, DATABASE, settings) as url:
         yield url
 
 
