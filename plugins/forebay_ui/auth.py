@@ -139,10 +139,14 @@ class Visitor:
 
 async def visitor(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> Visitor:
     """The visitor of a request; 401 without a session, by Airflow's own `get_user`."""
-    authorization = request.headers.get("authorization", "")
-    scheme, _, bearer = authorization.partition(" ")
-    token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+    token = bearer(request) or request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
     return Visitor(user, token, asyncio.get_running_loop())
+
+
+def bearer(request: Request) -> str:
+    """The token in the header; empty where Airflow's `get_user` takes the cookie, as it does beside any other scheme."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 Visiting = Annotated[Visitor, Depends(visitor)]
@@ -161,7 +165,7 @@ def enter(request: Request, who: Visiting) -> None:
 
 async def same_origin(request: Request, who: Visiting) -> None:
     """Refuses what another site makes a browser send. A caller with a bearer token is no browser's doing."""
-    if request.method in SAFE or request.headers.get("authorization"):
+    if request.method in SAFE or bearer(request):
         return
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "This came from another site, and nothing was done.")
