@@ -19,7 +19,9 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
     ConnectionDetails,
     DagAccessEntity,
     DagDetails,
+    TeamDetails,
 )
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.configuration import conf
 from airflow.models.connection import Connection as AirflowConnection
@@ -32,6 +34,8 @@ from forebay_ui.visitor_api import VisitorApi
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 SAFE = ("GET", "HEAD", "OPTIONS")
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-forebay-csrf"
+RESOURCE_ROLE = "Roles"
+"""FAB's name for what the security menu's roles are."""
 
 
 class Visitor:
@@ -122,8 +126,20 @@ class Visitor:
 
     @cached_property
     def sees_all(self) -> bool:
-        """Whether they see what others did, whatever it is about: those who may change Airflow's configuration."""
-        return bool(get_auth_manager().is_authorized_configuration(method="PUT", user=self.user))
+        """Whether they see what others did, whatever it is about: admins, by what only they may do.
+
+        Airflow's configuration is no such thing: a simple `op` may change it, and no role of FAB's.
+        """
+        manager = get_auth_manager()
+        simple = isinstance(manager, SimpleAuthManager)
+        if simple:
+            # Its admin alone is in every team, also in one that nobody can be put into; ops have no other limit.
+            team = TeamDetails(name="*")
+            return bool(manager.is_authorized_team(method="GET", details=team, user=self.user))
+        # Who may change roles could take any right.
+        return bool(
+            manager.is_authorized_custom_view(method="PUT", resource_name=RESOURCE_ROLE, user=self.user)
+        )
 
     def _allowed(
         self, method: Method, job: str, workspace: str, entity: DagAccessEntity | None = None
