@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
@@ -16,6 +17,7 @@ from forebay.lake.branch import Json, snapshots
 from forebay.lake.describe import Description, describe
 from forebay.lake.history import Event, blame
 from forebay.lake.rest import Rest
+from forebay.rules import is_name
 from forebay.sqlquote import quoted
 from forebay_ui import audit
 from forebay_ui.auth import Visitor, of_namespace
@@ -101,7 +103,18 @@ def _select(name: str) -> str:
 
 def note(who: Visitor, event: str, the: Table, **details: Any) -> None:
     """A row of the audit log about a table."""
-    audit.record(who, event, workspace=who.owners.of(the.namespace), job=the.job, table=the.name, **details)
+    owner = who.owners.of(the.namespace)
+    job = the.job if _is_job(the.job, owner) else ""
+    audit.record(who, event, workspace=owner, job=job, table=the.name, **details)
+
+
+def _is_job(name: str, workspace: str) -> bool:
+    """Whether it is a job of the workspace: whoever commits to the catalog itself stamps what they like.
+
+    The row would be shown to those who see that job, and to nobody else.
+    """
+    own, _, job = name.partition(".")
+    return own == workspace and is_name(job) and DagModel.get_dagmodel(name) is not None
 
 
 def number_of(name: str, text: str) -> int | None:
