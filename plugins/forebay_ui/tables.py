@@ -90,6 +90,7 @@ def show(
         may_change=who.may("PUT", owner), may_query=bool(workspaces(who)), select=_select(the.name),
         up=[e for e in view.graph.up(the.name) if who.reads(e.source.rpartition(".")[0])],
         down=[e for e in view.graph.down(the.name) if who.reads(e.target.rpartition(".")[0])],
+        reads=lambda table: who.reads(table.rpartition(".")[0]),
         **context,
     )  # fmt: skip
 

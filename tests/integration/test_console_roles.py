@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +15,7 @@ import pytest
 
 from conftest import eventually
 from console_client import ROLES, routes
-from query_rights import nothing_of_others
+from query_rights import THEIRS, ask, nothing_of_others
 from teams import DATABASE, LISTED, OTHER, OWN, server, session, settings_on, two_workspaces
 
 if TYPE_CHECKING:
@@ -281,6 +283,96 @@ def test_sql_stays_in_ones_own_workspace(lab: Lab, address: str) -> None:
         nothing_of_others(own, other)
 
 
+def test_everybodys_queries_are_for_admins(lab: Lab, address: str) -> None:
+    def somebody(role: str, team: str) -> httpx.Client:
+        visitor = client(lab, address, role, team)
+        visitor.headers["authorization"] = f"Bearer {session(lab, role, (team,))}"
+        return visitor
+
+    with somebody("user", OTHER) as theirs:
+        number = json.loads(ask(theirs, OTHER, THEIRS).text.splitlines()[0])["id"]
+    for role in ("viewer", "user", "op"):
+        for team in (OWN, OTHER):
+            with somebody(role, team) as visitor:
+                everyone = visitor.get("/api/v1/query/history", params={"everyone": True})
+                assert everyone.status_code == 403, f"{role} of {team}"
+                assert THEIRS not in unescape(visitor.get("/sql/history?everyone=true").text) or (
+                    role == "user" and team == OTHER
+                )
+                if (role, team) != ("user", OTHER):
+                    assert visitor.get(f"/api/v1/query/{number}").status_code == 404
+                    assert visitor.delete(f"/api/v1/query/{number}").status_code == 404
+                assert not visitor.get("/api/v1/audit", params={"event": "forebay.query_history"}).json()[
+                    "events"
+                ]
+    with somebody("admin", OWN) as admin:
+        found = admin.get("/api/v1/query/history", params={"everyone": True}).json()
+        assert number in {each["id"] for each in found}
+        assert admin.get(f"/api/v1/query/{number}").json()["sql"] == THEIRS
+        assert admin.get("/api/v1/audit", params={"event": "forebay.query_history"}).json()["events"]
+
+
+def test_a_command_notes_only_tables_that_one_may_change(lab: Lab, address: str) -> None:
+    run = lab.api.get("/dags/lab.console/dagRuns", limit=1)["dag_runs"][0]["dag_run_id"]
+    note = f"/api/v1/runs/lab.console/{run}/note"
+    with client(lab, address, "op", OWN) as own:
+        own.headers["authorization"] = f"Bearer {session(lab, 'op', (OWN,))}"
+        for tables in ([f"{OTHER}.rows"], [f"{OWN}.console_rows", f"{LISTED}.rows"], ["nobodys.rows"]):
+            refused = own.post(note, json={"act": "discard", "tables": tables})
+            assert refused.status_code == 403, tables
+            assert OTHER not in refused.text
+        mine = {"act": "discard", "tables": [f"{OWN}.console_rows"]}
+        assert own.post(note, json=mine).status_code == 204
+        found = own.get("/api/v1/audit", params={"event": "forebay.discard_run"}).json()["events"]
+        assert [each["details"]["tables"] for each in found if each["run"] == run] == [
+            [f"{OWN}.console_rows"]
+        ]
+
+
+def test_the_doctor_uses_no_connection_that_its_visitor_may_not_check(lab: Lab, address: str) -> None:
+    """Somebody's own connection names another team's catalog: its login is used for those who might check it only."""
+    named = {
+        "connection_id": "theirs",
+        "conn_type": "iceberg",
+        "host": "http://127.0.0.1:1",
+        "team_name": OTHER,
+    }
+    mine = {
+        "connection_id": "mine",
+        "conn_type": "duckdb",
+        "extra": '{"catalog": "theirs"}',
+        "team_name": OWN,
+    }
+    made = {"authorization": f"Bearer {session(lab, 'admin', (OWN, OTHER))}"}
+    with httpx.Client(base_url=address, headers=made, timeout=60, trust_env=False) as admin:
+        for each in (named, mine):
+            assert admin.post("/api/v2/connections", json=each).status_code == 201
+
+    def found(*teams: str) -> str:
+        token = {"authorization": f"Bearer {session(lab, 'op', teams)}"}
+        answer = httpx.post(
+            f"{address}/forebay/api/v1/connections/mine/check", params={"timeout": 20}, headers=token, timeout=60,
+            trust_env=False,
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        return str(next(each for each in answer.json()["steps"] if each["key"] == "list")["found"])
+
+    assert found(OWN) == "there is no connection 'theirs'"
+    assert "refuses connections" in found(OWN, OTHER)
+
+
+def test_a_connection_from_elsewhere_is_not_missing(lab: Lab, address: str) -> None:
+    """The workspace names `nowhere`, and this server has it in its environment: who may not see it learns nothing of it."""
+    for role, sees in (("viewer", False), ("user", False), ("admin", True)):
+        with client(lab, address, role, OWN) as visitor:
+            listed = {
+                each["connection_id"]: each["origin"]
+                for each in visitor.get("/api/v1/connections").json()["connections"]
+            }
+            assert listed.get("nowhere") == ("outside" if sees else None), role
+            assert "nobody made it" not in visitor.get("/connections").text
+
+
 def test_a_runs_id_does_not_show_another_workspaces_run(lab: Lab, address: str) -> None:
     run = lab.api.get("/dags/other.rows/dagRuns", limit=1)["dag_runs"][0]["dag_run_id"]
     with client(lab, address, "op", OWN) as own, client(lab, address, "op", OTHER) as other:
@@ -322,6 +414,23 @@ def test_a_roll_back_stops_at_what_one_may_not_change(lab: Lab, address: str) ->
     write("lab.console", "one", "lab.shared", "SELECT 1 AS n")
     write("lab.console", "two", "lab.shared", "SELECT 2 AS n")
     write("other.rows", "reader", "other.from_lab", "SELECT n FROM lake.lab.shared")
+    # What was read is told to those who may see it.
+    pages = ("/catalog/other/from_lab", "/catalog/other/from_lab/history", "/runs/other.rows/reader")
+    for teams, sees in (((OTHER,), False), ((OWN, OTHER), True)):
+        with client(lab, address, "viewer", OTHER) as reader:
+            reader.headers["authorization"] = f"Bearer {session(lab, 'viewer', teams)}"
+            for page in pages:
+                shown = reader.get(page)
+                assert shown.status_code == 200, page
+                assert (f"{OWN}.shared" in shown.text) == sees, page
+                assert ("a table of another workspace" in shown.text) != sees, page
+            told = reader.get("/api/v1/catalog/other/from_lab/history").json()[0]
+            assert ([each.partition("@")[0] for each in told["inputs"]], told["inputs_hidden"]) == (
+                (["lab.shared"], 0) if sees else ([], 1)
+            )
+            run = reader.get("/api/v1/runs/other.rows/reader").json()
+            assert (f"{OWN}.shared" in str(run)) == sees
+            assert run["inputs_hidden"] == (0 if sees else 1)
     where = "/api/v1/catalog/lab/shared"
     with client(lab, address, "op", OWN) as own:
         own.headers["authorization"] = f"Bearer {session(lab, 'op', (OWN,))}"
