@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,19 @@ class WorkspaceFile:
         """Whether its jobs may write this namespace: its name, one that begins with it, or one it lists."""
         own = namespace == self.name or namespace.startswith(f"{self.name}_")
         return own or namespace in self.spec.namespaces or not self.complete
+
+
+def claim(namespace: str, workspace: str, listed: Collection[str] = ()) -> int:
+    """How strong a workspace's claim on a namespace is; 0 is none. The strongest owns it, of equals the first by name.
+
+    Its own name comes first, then what its workspace.yaml lists, then a name that begins with the workspace's and _:
+    where both `sales` and `sales_eu` are workspaces, `sales_eu_raw` is the second's, unless somebody lists it.
+    """
+    if namespace == workspace:
+        return 2000
+    if namespace in listed:
+        return 1000
+    return len(workspace) if namespace.startswith(f"{workspace}_") else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
     ConnectionDetails,
     DagAccessEntity,
     DagDetails,
+    TeamDetails,
 )
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.configuration import conf
 from airflow.models.connection import Connection as AirflowConnection
@@ -32,6 +34,8 @@ from forebay_ui.visitor_api import VisitorApi
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 SAFE = ("GET", "HEAD", "OPTIONS")
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-forebay-csrf"
+RESOURCE_ROLE = "Roles"
+"""FAB's name for what the security menu's roles are."""
 
 
 class Visitor:
@@ -122,8 +126,20 @@ class Visitor:
 
     @cached_property
     def sees_all(self) -> bool:
-        """Whether they see what others did, whatever it is about: those who may change Airflow's configuration."""
-        return bool(get_auth_manager().is_authorized_configuration(method="PUT", user=self.user))
+        """Whether they see what others did, whatever it is about: admins, by what only they may do.
+
+        Airflow's configuration is no such thing: a simple `op` may change it, and no role of FAB's.
+        """
+        manager = get_auth_manager()
+        simple = isinstance(manager, SimpleAuthManager)
+        if simple:
+            # Its admin alone is in every team, also in one that nobody can be put into; ops have no other limit.
+            team = TeamDetails(name="*")
+            return bool(manager.is_authorized_team(method="GET", details=team, user=self.user))
+        # Who may change roles could take any right.
+        return bool(
+            manager.is_authorized_custom_view(method="PUT", resource_name=RESOURCE_ROLE, user=self.user)
+        )
 
     def _allowed(
         self, method: Method, job: str, workspace: str, entity: DagAccessEntity | None = None
@@ -139,10 +155,14 @@ class Visitor:
 
 async def visitor(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> Visitor:
     """The visitor of a request; 401 without a session, by Airflow's own `get_user`."""
-    authorization = request.headers.get("authorization", "")
-    scheme, _, bearer = authorization.partition(" ")
-    token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+    token = bearer(request) or request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
     return Visitor(user, token, asyncio.get_running_loop())
+
+
+def bearer(request: Request) -> str:
+    """The token in the header; empty where Airflow's `get_user` takes the cookie, as it does beside any other scheme."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 Visiting = Annotated[Visitor, Depends(visitor)]
@@ -161,7 +181,7 @@ def enter(request: Request, who: Visiting) -> None:
 
 async def same_origin(request: Request, who: Visiting) -> None:
     """Refuses what another site makes a browser send. A caller with a bearer token is no browser's doing."""
-    if request.method in SAFE or request.headers.get("authorization"):
+    if request.method in SAFE or bearer(request):
         return
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "This came from another site, and nothing was done.")

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from forebay.connections import doctor
 from forebay.connections.model import Connection, Report, Side
 from forebay.connections.named import Use, named
+from forebay.connections.types.duckdb import names_catalog
 from forebay.project import Project
 from forebay_ui import lake
 from forebay_ui.auth import Visitor
@@ -39,6 +40,8 @@ BOTH: tuple[Side, ...] = ("server", "worker")
 _WORST = ("bad", "warn", "ok")
 _FRESH = 5.0
 _ENVIRONMENT = "AIRFLOW_CONN_"
+_ENGINES = ("duckdb", "spark")
+"""Types whose check uses another connection: the catalog's that they name."""
 _ROUNDS = threading.BoundedSemaphore(4)
 
 
@@ -106,10 +109,17 @@ def known(who: Visitor) -> list[Known]:
     outside = {
         name.removeprefix(_ENVIRONMENT).lower() for name in os.environ if name.startswith(_ENVIRONMENT)
     }
-    for conn_id in sorted((outside | {name for name, each in uses.items() if each}) - set(rows)):
-        found = stored(conn_id) if who.may_connection("GET", conn_id) else None
-        if found is not None:
+    wanted, ids, missing = {name for name, each in uses.items() if each}, _all_ids(), set[str]()
+    for conn_id in sorted((outside | wanted) - set(rows)):
+        may_see = who.may_connection("GET", conn_id)
+        if conn_id in ids and not may_see:
+            continue
+        # One from the environment or a secrets backend is there, also for those who may not see it.
+        found = stored(conn_id)
+        if found is not None and may_see:
             rows[conn_id] = found
+        elif found is None and conn_id in wanted - ids:
+            missing.add(conn_id)
     results = newest(rows)
     may = who.may_connection("PUT", "")
     listed = [
@@ -120,7 +130,6 @@ def known(who: Visitor) -> list[Known]:
         )
         for conn_id, each in rows.items()
     ]  # fmt: skip
-    missing = {name for name, each in uses.items() if each} - set(rows) - _all_ids()
     listed += [Known(name, "", "", "", "missing", uses[name], {}, False) for name in missing]
     order = ["bad", "warn", "", "ok"]
     return sorted(listed, key=lambda each: (order.index(each.state[0]), each.conn_id))
@@ -154,11 +163,15 @@ def checks(
 
     given: dict[Side, Iterator[doctor.Event]] = {}
     if "worker" in sides:
-        given["worker"] = from_worker(who.name, connections, timeout, _authorities(), done)
+        named = {names_catalog(each) for each in connections if each.conn_type in _ENGINES}
+        allowed = sorted(conn_id for conn_id in named if who.may_connection("PUT", conn_id))
+        given["worker"] = from_worker(who.name, connections, allowed, timeout, _authorities(), done)
     if "server" in sides:
         given["server"] = doctor.check_all(
-            connections, timeout=timeout, where=where(), lookup=stored, done=done, authorities=_authorities()
-        )
+            connections, timeout=timeout, where=where(), done=done, authorities=_authorities(),
+            # Whoever makes a connection of their own may name in it one that is not theirs.
+            lookup=lambda conn_id: stored(conn_id) if who.may_connection("PUT", conn_id) else None,
+        )  # fmt: skip
     return chain.from_iterable(given[side] for side in sides)
 
 

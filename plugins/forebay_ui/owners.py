@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.configuration import conf
 
 from forebay.errors import ForebayError
-from forebay.project import Project, WorkspaceFile
+from forebay.project import Project, WorkspaceFile, claim
 from forebay_ui.checkouts import checkouts
 
 _FRESH = 3.0
@@ -44,12 +44,12 @@ class Owners:
         return self._of[namespace]
 
     def _find(self, namespace: str) -> str:
-        if namespace in self.names:
-            return namespace
-        owners = [name for name, file in self.files.items() if file.owns(namespace)]
-        owners += [name for name in self.names if namespace.startswith(f"{name}_")]
-        # The longest: where both `sales` and `sales_eu` are workspaces, `sales_eu_raw` is the second's.
-        return max(owners, key=len, default=namespace)
+        def strength(name: str) -> int:
+            file = self.files.get(name)
+            return claim(namespace, name, file.spec.namespaces if file is not None else ())
+
+        best = max(self.names, key=strength, default=namespace)
+        return best if strength(best) else namespace
 
 
 def root() -> Path:

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from airflow.models.log import Log
@@ -152,23 +153,32 @@ def new(who: Visitor, workspace: str, sql: str, **more: Any) -> Past:
 
 
 def history(who: Visitor, everyone: bool = False, words: str = "", limit: int = 50) -> list[Past]:
-    """Queries, newest first: their own, or everybody's where they may see that."""
+    """Queries, newest first: their own, or everybody's of the workspaces they read, where they may see that."""
     if everyone and not who.sees_all:
-        raise NoRight("Only who may change Airflow's configuration sees what others queried.")
+        raise NoRight("Only admins see what others queried.")
     if everyone:
         audit.record(who, "query_history")
-    query = select(Log).where(Log.dag_id == HIDDEN, Log.event == _EVENT).order_by(Log.id.desc()).limit(limit)
+    query = select(Log).where(Log.dag_id == HIDDEN, Log.event == _EVENT).order_by(Log.id.desc())
     if not everyone:
         query = query.where(Log.owner == str(who.user.get_id()))
     if words:
         # What is kept is JSON: quotes and line ends of the text are escaped there.
         query = query.where(Log.extra.icontains(json.dumps(words)[1:-1], autoescape=True))
     with create_session() as session:
-        return [_past(row) for row in session.scalars(query)]
+        # In pieces: how many may be seen, the database cannot know.
+        found = map(_past, session.scalars(query.execution_options(yield_per=limit)))
+        return list(islice((each for each in found if _sees(who, each)), limit))
 
 
-def past(who: Visitor, query: str) -> Past | None:
-    """One query of their own, or of anybody where they may see that; None where there is none."""
+def _sees(who: Visitor, one: Past) -> bool:
+    return one.owner == str(who.user.get_id()) or (who.sees_all and who.may("GET", one.workspace))
+
+
+def past(who: Visitor, query: str, event: str = "query_read") -> Past | None:
+    """One query of their own, or of anybody where they may see that; None where there is none.
+
+    That somebody looks at another's is noted, as `event`; an empty one leaves that to the caller.
+    """
     if "\0" in query:
         return None
     with create_session() as session:
@@ -176,12 +186,16 @@ def past(who: Visitor, query: str) -> Past | None:
             select(Log).where(Log.dag_id == HIDDEN, Log.run_id == query, Log.event == _EVENT)
         )
         found = None if row is None else _past(row)
-    if found is None or found.owner == str(who.user.get_id()):
-        return found
-    if not who.sees_all:
+    if found is None or not _sees(who, found):
         return None
-    audit.record(who, "query_read", workspace=found.workspace, query=found.id, of=found.who)
+    if event and found.owner != str(who.user.get_id()):
+        note_others(who, event, found)
     return found
+
+
+def note_others(who: Visitor, event: str, one: Past) -> None:
+    """Notes what somebody does with another's query."""
+    audit.record(who, event, workspace=one.workspace, query=one.id, of=one.who)
 
 
 def save(who: Visitor, workspace: str, title: str, sql: str) -> Saved:

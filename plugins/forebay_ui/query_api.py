@@ -219,23 +219,25 @@ def past_query(who: Visiting, query_id: Id) -> dict[str, Any]:
 
 @api.delete("/query/{query_id}", status_code=204)
 def cancel_query(who: Visiting, query_id: Id) -> None:
-    """Cancels a query of yours.
+    """Cancels a query of yours; an admin may cancel anybody's, which is noted.
 
     Only the process of the API server that runs it can. Where there are several (`[api] workers`, replicas), stop reading
     its rows instead: a query ends when nobody listens any more, wherever it runs, and at its time cap at the latest.
     """
-    _past(who, query_id)
+    found = _past(who, query_id, event="")
     running = RUNNING.get(query_id)
     if running is None:
         raise HTTPException(
             404,
             "The query has ended, or runs on another process of the API server: stop reading its rows, and it ends.",
         )
+    if found.owner != str(who.user.get_id()):
+        queries.note_others(who, "query_cancel", found)
     running.cancel()
 
 
-def _past(who: Visiting, query_id: str) -> Past:
-    found = queries.past(who, query_id)
+def _past(who: Visiting, query_id: str, event: str = "query_read") -> Past:
+    found = queries.past(who, query_id, event)
     if found is None:
         raise HTTPException(404, f"There is no query '{query_id}' of yours.")
     return found

@@ -118,6 +118,7 @@ def roll_a_run_back(the: The, asked: RollBack) -> Done:
 @api.post("/runs/{job}/{run}/note", status_code=204)
 def note_a_command(the: The, asked: Command) -> Response:
     """Notes in the audit log that you publish, discard, roll back or replay by command: that works on the lake itself."""
+    _owned(the, asked.tables)
     _note(the, asked.act, tables=asked.tables, by="command")
     return Response(status_code=204)
 

@@ -85,6 +85,10 @@ class TheRun:
         with answered(), Rest(lake(), timeout=_PATIENCE) as rest:
             return story(self.who.api, root(), rest, self.known)
 
+    def reads(self, table: str) -> bool:
+        """Whether the visitor may see a table, named alone or with its snapshot: `namespace.table@1`."""
+        return self.who.reads(table.partition("@")[0].rpartition(".")[0])
+
     @property
     def path(self) -> str:
         """Its page, below the console's own address."""
@@ -118,13 +122,14 @@ def show(request: Request, the: TheRun, template: str, status: int = 200, **cont
     return render(
         request, template, status=status, who=the.who, places=request.app.state.places, the=the, run=the.known,
         title=f"{the.job} {the.name}", here_root=f"{request.scope.get('root_path', '')}/{the.path}", tab=tab,
-        also="?tab=1" if tab else "", engine_link=engine_link, reads=lambda table: the.who.reads(table.rpartition(".")[0]), **context,
+        also="?tab=1" if tab else "", engine_link=engine_link, reads=the.reads, **context,
     )  # fmt: skip
 
 
 def document(the: TheRun) -> dict[str, Any]:
     """The whole story as JSON; snapshots' ids are text, since JavaScript would round them."""
-    told, run = the.story, the.known
+    told, run, reads = the.story, the.known, the.reads
+    inputs = {name: tasks for name, tasks in told.inputs.items() if reads(name)}
     word, meaning = told.headline
     return {
         "id": the.name,
@@ -150,10 +155,10 @@ def document(the: TheRun) -> dict[str, Any]:
                 "at": step.at,
                 "seconds": step.seconds,
                 "tries": step.tries,
-                "wrote": [_written(each) for each in step.wrote],
-                "rows_after": dict(step.totals),
-                "read": list(step.read),
-                "checks": dict(step.checks),
+                "wrote": [_written(each) for each in step.wrote if reads(each.table)],
+                "rows_after": {name: rows for name, rows in step.totals.items() if reads(name)},
+                "read": [name for name in step.read if reads(name)],
+                "checks": dict(step.checks) if reads(str(step.checks.get("table") or "")) else {},
                 "said": list(step.said),
                 "query": step.query,
                 "engine_link": engine_link(the.known, step)[1],
@@ -171,8 +176,10 @@ def document(the: TheRun) -> dict[str, Any]:
                 "to_snapshot_id": _id(each.sides.new if each.sides else None),
             }
             for each in told.tables
+            if reads(each.table)
         ],
-        "inputs": [{"table": name, "tasks": tasks} for name, tasks in told.inputs.items()],
+        "inputs": [{"table": name, "tasks": tasks} for name, tasks in inputs.items()],
+        "inputs_hidden": len(told.inputs) - len(inputs),
         "inputs_complete": told.complete,
     }
 

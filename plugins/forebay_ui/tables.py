@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
@@ -16,6 +17,7 @@ from forebay.lake.branch import Json, snapshots
 from forebay.lake.describe import Description, describe
 from forebay.lake.history import Event, blame
 from forebay.lake.rest import Rest
+from forebay.rules import is_name
 from forebay.sqlquote import quoted
 from forebay_ui import audit
 from forebay_ui.auth import Visitor, of_namespace
@@ -88,6 +90,7 @@ def show(
         may_change=who.may("PUT", owner), may_query=bool(workspaces(who)), select=_select(the.name),
         up=[e for e in view.graph.up(the.name) if who.reads(e.source.rpartition(".")[0])],
         down=[e for e in view.graph.down(the.name) if who.reads(e.target.rpartition(".")[0])],
+        reads=lambda table: who.reads(table.rpartition(".")[0]),
         **context,
     )  # fmt: skip
 
@@ -101,7 +104,18 @@ def _select(name: str) -> str:
 
 def note(who: Visitor, event: str, the: Table, **details: Any) -> None:
     """A row of the audit log about a table."""
-    audit.record(who, event, workspace=who.owners.of(the.namespace), job=the.job, table=the.name, **details)
+    owner = who.owners.of(the.namespace)
+    job = the.job if _is_job(the.job, owner) else ""
+    audit.record(who, event, workspace=owner, job=job, table=the.name, **details)
+
+
+def _is_job(name: str, workspace: str) -> bool:
+    """Whether it is a job of the workspace: whoever commits to the catalog itself stamps what they like.
+
+    The row would be shown to those who see that job, and to nobody else.
+    """
+    own, _, job = name.partition(".")
+    return own == workspace and is_name(job) and DagModel.get_dagmodel(name) is not None
 
 
 def number_of(name: str, text: str) -> int | None:

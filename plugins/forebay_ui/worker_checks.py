@@ -39,12 +39,15 @@ class NoAnswer(Exception):
 def from_worker(
     by: str,
     connections: list[Connection],
+    allowed: list[str],
     timeout: float,
     authorities: str,
     done: Callable[[list[Report]], None],
     patience: float = worker.PATIENCE,
 ) -> Iterator[doctor.Event]:
     """Has a worker check these connections for somebody whose rights were looked at; events when it is done.
+
+    `allowed` are the ids of those that may be used besides, because these name them.
 
     The work begins at once, in the background, and `done` is called with what a worker reported, also when nobody takes
     the events any more. Where no worker answers, each connection's event says why; that is no result of a check.
@@ -56,7 +59,7 @@ def from_worker(
         made: list[Report] = []
         try:
             reports = made = _asked(
-                by, [each.conn_id for each in connections], timeout, authorities, patience
+                by, [each.conn_id for each in connections], allowed, timeout, authorities, patience
             )
         except NoAnswer as no:
             reports = [_silent(each, *map(str, no.args)) for each in connections]
@@ -83,9 +86,11 @@ def from_worker(
     return events()
 
 
-def _asked(by: str, conn_ids: list[str], timeout: float, authorities: str, patience: float) -> list[Report]:
+def _asked(
+    by: str, conn_ids: list[str], allowed: list[str], timeout: float, authorities: str, patience: float
+) -> list[Report]:
     run_id = f"check__{uuid.uuid4().hex}"
-    _start(by, run_id, conn_ids, timeout, authorities)
+    _start(by, run_id, worker.order(run_id, conn_ids, allowed, timeout, authorities))
     until = time.monotonic() + patience + timeout
     while (state := _state(run_id)) not in (DagRunState.SUCCESS, DagRunState.FAILED):
         if not _scheduler_lives():
@@ -112,12 +117,12 @@ def _asked(by: str, conn_ids: list[str], timeout: float, authorities: str, patie
     return worker.answer(sealed)
 
 
-def _start(by: str, run_id: str, conn_ids: list[str], timeout: float, authorities: str) -> None:
+def _start(by: str, run_id: str, conf: dict[str, str]) -> None:
     until = time.monotonic() + _NEW
     while True:
         try:
             trigger_dag(
-                worker.DAG_ID, run_id=run_id, conf=worker.order(run_id, conn_ids, timeout, authorities),
+                worker.DAG_ID, run_id=run_id, conf=conf,
                 triggered_by=DagRunTriggeredByType.REST_API, triggering_user_name=by,
             )  # fmt: skip
         except DagNotFound:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from teams import OTHER, OWN
+from teams import LISTED, OTHER, OWN
 
 MINE = f"SELECT count(*) AS n FROM {OWN}.console_rows"
 THEIRS = f"SELECT n FROM {OTHER}.rows"
@@ -39,6 +39,9 @@ def nothing_of_others(own: httpx.Client, theirs: httpx.Client) -> None:
             assert f"{OTHER}.rows" in refused.json()["detail"]
         for sql in ("SELECT 1 AS n", MINE, THEIRS):
             assert ask(own, OTHER, sql, **more).status_code == 403, f"{sql} {more}"
+    assert ask(theirs, OTHER, f"SELECT n FROM {LISTED}.rows").status_code == 200
+    listed = ask(own, OWN, f"SELECT n FROM {LISTED}.rows")
+    assert listed.status_code == 403, "named like ours, and listed by them"
     # A table of Iceberg's own about theirs is no way in either.
     assert ask(own, OWN, f'SELECT * FROM {OTHER}."rows$snapshots"').status_code in (403, 422)
     _forms(own)

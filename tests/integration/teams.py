@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DATABASE = "teams"
 OWN, OTHER = "lab", "other"
 """The workspace of the tests' visitors, and one that is somebody else's."""
+LISTED = f"{OWN}_secret"
+"""A namespace that is named like the first and listed by the second, which therefore owns it."""
 
 
 def two_workspaces(lab: Lab) -> None:
@@ -39,9 +41,10 @@ def two_workspaces(lab: Lab) -> None:
     if not folder.exists():
         folder.mkdir()
         (folder / "jobs.py").write_text((lab.root / "dags" / OWN / "jobs.py").read_text())
-        (folder / "workspace.yaml").write_text("owner: others\n")
+        (folder / "workspace.yaml").write_text(f"owner: others\nnamespaces: [{LISTED}]\n")
         (folder / "rows.yaml").write_text(
             f"tasks:\n  - {{key: rows, type: sql, sql: SELECT 1 AS n, table: {OTHER}.rows, mode: overwrite}}\n"
+            f"  - {{key: listed, type: sql, sql: SELECT 1 AS n, table: {LISTED}.rows, mode: overwrite}}\n"
         )
     run, tasks = lab.run(f"{OTHER}.rows")
     assert run["state"] == "success", tasks
@@ -52,7 +55,8 @@ def server(lab: Lab, teams: tuple[str, ...]) -> Iterator[str]:
     """Its address; each workspace named is a team, whose dags are in a bundle of its own."""
     copy_database(lab, DATABASE)
     _split(lab, teams)
-    with another(lab, DATABASE, {"AIRFLOW__CORE__MULTI_TEAM": "True"}) as url:
+    settings = {"AIRFLOW__CORE__MULTI_TEAM": "True", "AIRFLOW_CONN_NOWHERE": "http://outside.example"}
+    with another(lab, DATABASE, settings) as url:
         yield url
 
 

@@ -24,7 +24,7 @@ import json, sys
 from forebay.connections.model import Connection
 from forebay_ui.worker_checks import from_worker
 kept = []
-events = list(from_worker("somebody", [Connection("doc_nowhere", "http")], 5.0, "", kept.extend, {patience}))
+events = list(from_worker("somebody", [Connection("{conn_id}", "http")], {allowed}, {timeout}, "", kept.extend, {patience}))
 print(json.dumps([len(kept), [event.report.document() for event in events if event.report]]))
 """
 
@@ -93,8 +93,27 @@ def test_the_page_shows_both(lab: Lab, admin: httpx.Client) -> None:
     assert set(listed["lake_s3"]["sides"]) == {"server", "worker"}
 
 
+def _asked(
+    lab: Lab,
+    conn_id: str = "doc_nowhere",
+    allowed: tuple[str, ...] = (),
+    patience: int = 60,
+    timeout: int = 20,
+) -> Any:
+    program = _ASK.format(conn_id=conn_id, allowed=list(allowed), patience=patience, timeout=timeout)
+    return json.loads(inside(lab, program).splitlines()[-1])
+
+
+@pytest.mark.parametrize("conn_id", ["lake_sql", "lake_spark"])
+def test_a_worker_uses_only_what_the_asker_may_check(lab: Lab, conn_id: str) -> None:
+    _, (report,) = _asked(lab, conn_id, allowed=("lake_s3",))
+    assert step(report, "list")["found"] == "there is no connection 'lake_catalog'"
+    _, (report,) = _asked(lab, conn_id, allowed=("lake_catalog",))
+    assert step(report, "list")["found"] == "lake_catalog answers"
+
+
 def test_a_connection_that_tasks_do_not_find(lab: Lab) -> None:
-    kept, (report,) = json.loads(inside(lab, _ASK.format(patience=60)).splitlines()[-1])
+    kept, (report,) = _asked(lab)
     assert kept == 1
     assert report["steps"][0]["found"] == "tasks find no connection 'doc_nowhere'"
     assert report["where"].startswith("worker on ")
@@ -104,7 +123,7 @@ def test_when_no_worker_answers_that_is_said_and_not_kept(lab: Lab) -> None:
     dag = f"/api/v2/dags/{DAG_ID}"
     lab.api.request("PATCH", dag, json={"is_paused": True})
     try:
-        kept, (report,) = json.loads(inside(lab, _ASK.format(patience=1)).splitlines()[-1])
+        kept, (report,) = _asked(lab, patience=1, timeout=5)
     finally:
         lab.api.request("PATCH", dag, json={"is_paused": False})
     assert kept == 0

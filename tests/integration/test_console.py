@@ -108,15 +108,32 @@ def test_a_bearer_token_is_as_good_as_the_cookie(lab: Lab, tables: None) -> None
 
 
 def test_what_another_site_sends_is_refused(lab: Lab, admin: httpx.Client) -> None:
+    form = re.search(r'name="csrf" value="([0-9a-f]{64})"', admin.get("/sql").text)
+    assert form is not None
+    ours = {"sec-fetch-site": "same-origin", "origin": lab.stack.url("airflow")}
+    valid = ours | {"x-forebay-csrf": form[1]}
+    # There is just nothing to POST to here.
+    assert admin.post("/health", headers=valid).status_code == 404
+    assert admin.post("/health", headers=ours, data={"csrf": form[1]}).status_code == 404
     for headers in (
         {},
-        {"x-forebay-csrf": "0" * 64},
-        {"origin": "https://evil.example"},
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site", "origin": lab.stack.url("airflow")},
+        # One thing is wrong with each.
+        ours,
+        valid | {"x-forebay-csrf": "0" * 64},
+        valid | {"origin": "https://evil.example"},
+        valid | {"origin": "null"},
+        valid | {"sec-fetch-site": "cross-site"},
+        valid | {"sec-fetch-site": "same-site"},
+        # Beside these Airflow takes the cookie, which a browser sends by itself.
+        ours | {"authorization": "Basic YTpi"},
+        ours | {"authorization": "anything"},
+        ours | {"authorization": "Bearer"},
+        valid | {"authorization": "Basic YTpi", "origin": "https://evil.example"},
+        valid | {"authorization": "Basic YTpi", "sec-fetch-site": "cross-site"},
     ):
         answer = admin.post("/health", headers=headers)
         assert answer.status_code == 403, headers
+    assert admin.post("/health", headers=ours, data={"csrf": "0" * 64}).status_code == 403
     # A program with a token of its own is nobody's browser: for it there is just nothing to POST to here.
     with browser(lab, None) as client:
         token = {"authorization": f"Bearer {session(lab, 'admin')}"}

@@ -9,6 +9,7 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from conftest import eventually
@@ -75,6 +76,26 @@ def test_looking_at_rows_is_noted(lab: Lab, acted: None, admin: httpx.Client) ->
     assert newest["details"]["table"] == "lab.console_rows"
 
 
+@pytest.mark.parametrize(
+    "stamp", ["forebay:query", "other.x", "lab.console2", "lab.", "lab", "", "lab." + "x" * 300, "=1+1"]
+)
+def test_a_stamp_of_somebodys_own_hides_no_look_at_rows(
+    lab: Lab, acted: None, admin: httpx.Client, stamp: str
+) -> None:
+    """Whoever commits to the catalog itself says what they like: the row stays the owning workspace's."""
+    catalog = lab.lake.pyiceberg()
+    catalog.create_namespace_if_not_exists("lab")
+    rows = pa.table({"n": pa.array([1], pa.int64())})
+    table = catalog.create_table_if_not_exists("lab.stamped", rows.schema)
+    table.append(rows, snapshot_properties={"forebay.job": stamp, "forebay.run": "r", "forebay.task": "t"})
+    with browser(lab, "viewer") as viewer:
+        before = len(events(viewer, event="forebay.sample", about="lab.stamped", limit=1000))
+        assert viewer.get("/catalog/lab/stamped/sample").status_code == 200
+        found = events(viewer, event="forebay.sample", about="lab.stamped", limit=1000)
+    assert len(found) == before + 1
+    assert (found[0]["job"], found[0]["details"]["workspace"]) == ("", "lab")
+
+
 def test_the_filter_narrows(acted: None, admin: httpx.Client) -> None:
     today = events(admin)[0]["at"][:10]
     assert events(admin, since=today)
@@ -125,9 +146,10 @@ def test_an_event_of_no_workspace_and_no_job_is_for_admins(
     lab: Lab, acted: None, admin: httpx.Client
 ) -> None:
     assert len(events(admin, by="x", event="forebay.test")) == 1
-    with browser(lab, "user") as user:
-        assert events(user, kind="all")
-        assert not events(user, by="x", event="forebay.test")
+    for role in ("user", "op"):
+        with browser(lab, role) as other:
+            assert events(other, kind="all")
+            assert not events(other, by="x", event="forebay.test"), role
 
 
 def test_an_export_says_where_it_was_cut(acted: None, admin: httpx.Client) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from conftest import eventually
 from console_client import routes
-from query_rights import nothing_of_others
+from query_rights import THEIRS, ask, nothing_of_others
 from teams import OTHER, OWN, another, copy_database, settings_on, two_workspaces
-from test_console_roles import EVERYWHERE, body, filled, needed
+from test_console_roles import EVERYWHERE, body, filled, needed, wrong_in_listed
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -42,6 +42,7 @@ from airflow.providers.fab.auth_manager.cli_commands.utils import get_applicatio
 from airflow.providers.fab.auth_manager.security_manager.override import FabAirflowSecurityManagerOverride
 
 people, password, jobs = json.loads(sys.argv[1])
+SINGLE = "single-reader"
 READ = ["DAG Runs", "Task Instances", "DAG Code", "DAG Versions", "Task Logs", "XComs", "Assets", "DAG Warnings", "HITL Detail",
         "Website"]
 with get_application_builder() as builder:
@@ -58,6 +59,8 @@ with get_application_builder() as builder:
         if kind == "op":
             given += [("can_read", "Connections"), ("can_edit", "Connections"), ("can_read", "Audit Logs")]
         manager.bulk_sync_roles([{"role": name, "perms": given}])
+    # Somebody who may read one job of the workspace alone; other jobs have permissions of their own, too.
+    manager.bulk_sync_roles([{"role": SINGLE, "perms": [("can_read", each) for each in READ]}])
     for job in jobs:
         mine = [each for each in people if each.partition("-")[0] == job.partition(".")[0]]
         access = {}
@@ -66,8 +69,10 @@ with get_application_builder() as builder:
             access[name] = {"DAGs": {"can_read", "can_edit"} if edits else {"can_read"}}
             if edits:
                 access[name]["DAG Runs"] = {"can_read", "can_create"}
+        if job == "lab.console":
+            access[SINGLE] = {"DAGs": {"can_read"}}
         manager.sync_perm_for_dag(job, access)
-    for name in people:
+    for name in (*people, SINGLE):
         made = manager.add_user(name.lower(), name, "Test", name + "@example.org", manager.find_role(name), password)
         assert made, name
 """
@@ -130,6 +135,14 @@ def test_the_matrix(lab: Lab, address: str, person: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("person", PEOPLE)
+def test_a_namespace_that_others_list_is_theirs(address: str, person: str) -> None:
+    there = person in ("other-editor", "Admin")
+    with visitor(address, person) as client:
+        may = {right: RIGHTS[right][PEOPLE.index(person)] and there for right in RIGHTS}
+        assert not wrong_in_listed(client, may)
+
+
 def test_lists_leave_out_what_one_may_not_see(lab: Lab, address: str) -> None:
     with visitor(address, "lab-op") as own, visitor(address, "other-editor") as other:
         eventually(30, lambda: own.get("/api/v1/catalog").json(), "the index is filled")
@@ -151,6 +164,35 @@ def test_lists_leave_out_what_one_may_not_see(lab: Lab, address: str) -> None:
 def test_sql_stays_in_ones_own_workspace(address: str) -> None:
     with visitor(address, "lab-editor") as own, visitor(address, "other-editor") as other:
         nothing_of_others(own, other)
+
+
+def test_everybodys_queries_and_what_is_about_no_workspace_are_for_admins(address: str) -> None:
+    with visitor(address, "other-editor") as theirs:
+        number = json.loads(ask(theirs, OTHER, THEIRS).text.splitlines()[0])["id"]
+    for person in PEOPLE[:-1]:
+        with visitor(address, person) as client:
+            assert client.get("/api/v1/query/history", params={"everyone": True}).status_code == 403, person
+            mine = person == "other-editor"
+            assert client.get(f"/api/v1/query/{number}").status_code == (200 if mine else 404), person
+    with visitor(address, "Admin") as admin, visitor(address, "lab-op") as op:
+        found = admin.get("/api/v1/query/history", params={"everyone": True}).json()
+        assert number in {each["id"] for each in found}
+        assert admin.get(f"/api/v1/query/{number}").json()["sql"] == THEIRS
+        assert "Everybody’s" in admin.get("/sql/history").text
+        # Of no workspace and no job: that everybody's queries were looked at.
+        noted = {"event": "forebay.query_history"}
+        assert admin.get("/api/v1/audit", params=noted).json()["events"]
+        assert not op.get("/api/v1/audit", params=noted).json()["events"]
+
+
+def test_jobs_of_others_are_not_taken_for_jobs_that_airflow_never_read(address: str) -> None:
+    with visitor(address, "single-reader") as single, visitor(address, "lab-reader") as reader:
+        assert "lab.noop" in {each["job"] for each in reader.get("/api/v1/jobs").json()}
+        listed = {each["job"]: each["state"] for each in single.get("/api/v1/jobs").json()}
+        assert "lab.console" in listed
+        assert "lab.noop" not in listed
+        assert "not read yet" not in listed.values()
+        assert "lab.noop" not in single.get("/jobs").text
 
 
 def test_who_has_no_role_sees_nothing(lab: Lab, address: str) -> None:

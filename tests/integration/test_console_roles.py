@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,8 +15,8 @@ import pytest
 
 from conftest import eventually
 from console_client import ROLES, routes
-from query_rights import nothing_of_others
-from teams import DATABASE, OTHER, OWN, server, session, settings_on, two_workspaces
+from query_rights import THEIRS, ask, nothing_of_others
+from teams import DATABASE, LISTED, OTHER, OWN, server, session, settings_on, two_workspaces
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -218,6 +220,32 @@ def test_the_matrix(lab: Lab, address: str, role: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_a_namespace_that_others_list_is_theirs(lab: Lab, address: str, role: str) -> None:
+    for team in (OWN, OTHER):
+        token = {"authorization": f"Bearer {session(lab, role, (team,))}"}
+        with httpx.Client(
+            base_url=f"{address}/forebay", headers=token, timeout=60, trust_env=False
+        ) as visitor:
+            may = {
+                right: RIGHTS[right][ROLES.index(role)] and (team == OTHER or role == "admin")
+                for right in RIGHTS
+            }
+            assert not wrong_in_listed(visitor, may), team
+
+
+def wrong_in_listed(visitor: httpx.Client, may: dict[str, bool]) -> list[str]:
+    """Routes of the namespace that is named like one workspace and listed by the other, which answer wrongly."""
+    wrong = []
+    for (method, path), right in needed().items():
+        if "{namespace}" in path:
+            url = path.replace("{namespace}", LISTED).replace("{table}", "rows")
+            got = visitor.request(method, url).status_code
+            if (got in (401, 403)) == may[right] or got >= 500:
+                wrong.append(f"{method} {url}: {got}")
+    return wrong
+
+
 def test_the_table_has_no_route_that_is_gone(lab: Lab) -> None:
     there = {(method, path) for path, methods, _ in routes(lab) for method in methods}
     assert set(needed()) <= there, set(needed()) - there
@@ -253,6 +281,96 @@ def test_sql_stays_in_ones_own_workspace(lab: Lab, address: str) -> None:
         for visitor, team in ((own, OWN), (other, OTHER)):
             visitor.headers["authorization"] = f"Bearer {session(lab, 'user', (team,))}"
         nothing_of_others(own, other)
+
+
+def test_everybodys_queries_are_for_admins(lab: Lab, address: str) -> None:
+    def somebody(role: str, team: str) -> httpx.Client:
+        visitor = client(lab, address, role, team)
+        visitor.headers["authorization"] = f"Bearer {session(lab, role, (team,))}"
+        return visitor
+
+    with somebody("user", OTHER) as theirs:
+        number = json.loads(ask(theirs, OTHER, THEIRS).text.splitlines()[0])["id"]
+    for role in ("viewer", "user", "op"):
+        for team in (OWN, OTHER):
+            with somebody(role, team) as visitor:
+                everyone = visitor.get("/api/v1/query/history", params={"everyone": True})
+                assert everyone.status_code == 403, f"{role} of {team}"
+                assert THEIRS not in unescape(visitor.get("/sql/history?everyone=true").text) or (
+                    role == "user" and team == OTHER
+                )
+                if (role, team) != ("user", OTHER):
+                    assert visitor.get(f"/api/v1/query/{number}").status_code == 404
+                    assert visitor.delete(f"/api/v1/query/{number}").status_code == 404
+                assert not visitor.get("/api/v1/audit", params={"event": "forebay.query_history"}).json()[
+                    "events"
+                ]
+    with somebody("admin", OWN) as admin:
+        found = admin.get("/api/v1/query/history", params={"everyone": True}).json()
+        assert number in {each["id"] for each in found}
+        assert admin.get(f"/api/v1/query/{number}").json()["sql"] == THEIRS
+        assert admin.get("/api/v1/audit", params={"event": "forebay.query_history"}).json()["events"]
+
+
+def test_a_command_notes_only_tables_that_one_may_change(lab: Lab, address: str) -> None:
+    run = lab.api.get("/dags/lab.console/dagRuns", limit=1)["dag_runs"][0]["dag_run_id"]
+    note = f"/api/v1/runs/lab.console/{run}/note"
+    with client(lab, address, "op", OWN) as own:
+        own.headers["authorization"] = f"Bearer {session(lab, 'op', (OWN,))}"
+        for tables in ([f"{OTHER}.rows"], [f"{OWN}.console_rows", f"{LISTED}.rows"], ["nobodys.rows"]):
+            refused = own.post(note, json={"act": "discard", "tables": tables})
+            assert refused.status_code == 403, tables
+            assert OTHER not in refused.text
+        mine = {"act": "discard", "tables": [f"{OWN}.console_rows"]}
+        assert own.post(note, json=mine).status_code == 204
+        found = own.get("/api/v1/audit", params={"event": "forebay.discard_run"}).json()["events"]
+        assert [each["details"]["tables"] for each in found if each["run"] == run] == [
+            [f"{OWN}.console_rows"]
+        ]
+
+
+def test_the_doctor_uses_no_connection_that_its_visitor_may_not_check(lab: Lab, address: str) -> None:
+    """Somebody's own connection names another team's catalog: its login is used for those who might check it only."""
+    named = {
+        "connection_id": "theirs",
+        "conn_type": "iceberg",
+        "host": "http://127.0.0.1:1",
+        "team_name": OTHER,
+    }
+    mine = {
+        "connection_id": "mine",
+        "conn_type": "duckdb",
+        "extra": '{"catalog": "theirs"}',
+        "team_name": OWN,
+    }
+    made = {"authorization": f"Bearer {session(lab, 'admin', (OWN, OTHER))}"}
+    with httpx.Client(base_url=address, headers=made, timeout=60, trust_env=False) as admin:
+        for each in (named, mine):
+            assert admin.post("/api/v2/connections", json=each).status_code == 201
+
+    def found(*teams: str) -> str:
+        token = {"authorization": f"Bearer {session(lab, 'op', teams)}"}
+        answer = httpx.post(
+            f"{address}/forebay/api/v1/connections/mine/check", params={"timeout": 20}, headers=token, timeout=60,
+            trust_env=False,
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        return str(next(each for each in answer.json()["steps"] if each["key"] == "list")["found"])
+
+    assert found(OWN) == "there is no connection 'theirs'"
+    assert "refuses connections" in found(OWN, OTHER)
+
+
+def test_a_connection_from_elsewhere_is_not_missing(lab: Lab, address: str) -> None:
+    """The workspace names `nowhere`, and this server has it in its environment: who may not see it learns nothing of it."""
+    for role, sees in (("viewer", False), ("user", False), ("admin", True)):
+        with client(lab, address, role, OWN) as visitor:
+            listed = {
+                each["connection_id"]: each["origin"]
+                for each in visitor.get("/api/v1/connections").json()["connections"]
+            }
+            assert listed.get("nowhere") == ("outside" if sees else None), role
+            assert "nobody made it" not in visitor.get("/connections").text
 
 
 def test_a_runs_id_does_not_show_another_workspaces_run(lab: Lab, address: str) -> None:
@@ -298,6 +416,23 @@ def test_a_roll_back_stops_at_what_one_may_not_change(lab: Lab, address: str) ->
     write("lab.console", "one", "lab.shared", "SELECT 1 AS n")
     write("lab.console", "two", "lab.shared", "SELECT 2 AS n")
     write("other.rows", "reader", "other.from_lab", "SELECT n FROM lake.lab.shared")
+    # What was read is told to those who may see it.
+    pages = ("/catalog/other/from_lab", "/catalog/other/from_lab/history", "/runs/other.rows/reader")
+    for teams, sees in (((OTHER,), False), ((OWN, OTHER), True)):
+        with client(lab, address, "viewer", OTHER) as reader:
+            reader.headers["authorization"] = f"Bearer {session(lab, 'viewer', teams)}"
+            for page in pages:
+                shown = reader.get(page)
+                assert shown.status_code == 200, page
+                assert (f"{OWN}.shared" in shown.text) == sees, page
+                assert ("a table of another workspace" in shown.text) != sees, page
+            told = reader.get("/api/v1/catalog/other/from_lab/history").json()[0]
+            assert ([each.partition("@")[0] for each in told["inputs"]], told["inputs_hidden"]) == (
+                (["lab.shared"], 0) if sees else ([], 1)
+            )
+            run = reader.get("/api/v1/runs/other.rows/reader").json()
+            assert (f"{OWN}.shared" in str(run)) == sees
+            assert run["inputs_hidden"] == (0 if sees else 1)
     where = "/api/v1/catalog/lab/shared"
     with client(lab, address, "op", OWN) as own:
         own.headers["authorization"] = f"Bearer {session(lab, 'op', (OWN,))}"

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -138,6 +139,11 @@ def test_csv_and_parquet_are_files(admin: httpx.Client) -> None:
     assert file.text.splitlines() == ['"id","label"', '1,"\'=one"', '2,"\'=two"', "3,"]
     kept = pq.read_table(io.BytesIO(ask(admin, sql, format="parquet").content))
     assert kept["label"].to_pylist() == ["=one", "=two", None]
+    button = post(admin, sql=sql, do="parquet")
+    assert re.search(
+        r'attachment; filename="query-[0-9a-f]+\.parquet"', button.headers["content-disposition"]
+    )
+    assert pq.read_table(io.BytesIO(button.content)).to_pydict() == kept.to_pydict()
     broken = post(admin, sql="SELECT CAST(label AS integer) FROM lab.console_rows", do="csv")
     assert broken.status_code == 422
 
@@ -185,11 +191,14 @@ def test_history_is_ones_own_and_everybodys_for_admins(lab: Lab, admin: httpx.Cl
     assert admin.get("/api/v1/query/history").json()[0]["id"] == number
     assert CANARY in admin.get("/sql/history").text
     assert CANARY in admin.get("/sql", params={"query": number}).text
+    for role in ("viewer", "user", "op"):
+        with browser(lab, role) as other:
+            assert CANARY not in other.get("/sql/history?everyone=true").text
+            assert "Everybody’s" not in other.get("/sql/history").text
+            assert other.get("/api/v1/query/history?everyone=true").status_code == 403
+            assert other.get("/sql", params={"query": number}).status_code == 404
+            assert other.get(f"/api/v1/query/{number}").status_code == 404
     with browser(lab, "user") as other:
-        assert CANARY not in other.get("/sql/history?everyone=true").text
-        assert other.get("/api/v1/query/history?everyone=true").status_code == 403
-        assert other.get("/sql", params={"query": number}).status_code == 404
-        assert other.get(f"/api/v1/query/{number}").status_code == 404
         mine = lines(ask(other, "SELECT 'from-a-user' AS word"))[0]["id"]
     assert admin.get(f"/api/v1/query/{mine}").json()["sql"].startswith("SELECT 'from-a-user'")
     assert any(each["id"] == mine for each in admin.get("/api/v1/query/history?everyone=true").json())
@@ -239,12 +248,21 @@ def test_queries_are_saved_for_their_workspace(admin: httpx.Client) -> None:
         "SELECT 7 AS lucky" in admin.get("/sql", params={"workspace": "lab", "saved": "lucky-numbers"}).text
     )
     assert "Lucky numbers!" in admin.get("/sql/saved").text
+    noted = {"workspace": "lab", "name": "lucky-numbers"}
+    assert _newest(admin, "forebay.query_saved") == ("the-admin", "saved a query", noted)
     gone = admin.post("/sql/saved/lab/lucky-numbers", data={"csrf": token(admin)})
     assert gone.status_code == 303
     assert admin.get("/sql", params={"workspace": "lab", "saved": "lucky-numbers"}).status_code == 404
+    assert _newest(admin, "forebay.query_removed") == ("the-admin", "removed a saved query", noted)
 
 
-def test_a_query_becomes_a_job_that_passes_the_check(lab: Lab, admin: httpx.Client) -> None:
+def _newest(client: httpx.Client, event: str) -> tuple[str, str, dict[str, Any]]:
+    """Who did it, in which words, and the details."""
+    [found] = client.get("/api/v1/audit", params={"event": event, "limit": 1}).json()["events"]
+    return found["who"], found["what"], found["details"]
+
+
+def test_a_query_becomes_a_job_that_passes_the_check(lab: Lab, admin: httpx.Client, tmp_path: Path) -> None:
     asked = {
         "workspace": "lab", "sql": "SELECT id FROM lab.console_rows WHERE day >= :since;", "job": "from_query",
         "table": "lab.from_query", "schedule": "0 5 * * *",
@@ -266,6 +284,12 @@ def test_a_query_becomes_a_job_that_passes_the_check(lab: Lab, admin: httpx.Clie
     finally:
         for path in files:
             (lab.root / path).unlink()
+    for job in ("../../../../../../../../../..{place}", "{place}", "../flights/planted", "workspace"):
+        place = tmp_path / "planted"
+        form = post(admin, sql="SELECT 1 AS n", do="job", job=job.format(place=place), table="lab.planted")
+        assert form.status_code == 422, job
+        assert "A job cannot be called" in form.text
+        assert not list(tmp_path.iterdir()), job
     wrong = admin.post("/api/v1/query/job", json={**asked, "table": "elsewhere.t"}, headers=headers)
     assert wrong.status_code == 422
     assert "elsewhere" in wrong.json()["detail"]
@@ -299,6 +323,23 @@ def test_a_running_query_can_be_cancelled_from_elsewhere(lab: Lab, admin: httpx.
     assert last["type"] == "failed"
     assert "cancelled" in last["message"]
     assert admin.delete(f"/api/v1/query/{number}", headers=headers).status_code == 404
+
+
+def test_an_admin_cancels_somebodys_query_and_that_is_noted(lab: Lab, admin: httpx.Client) -> None:
+    with browser(lab, None) as user:
+        user.headers["authorization"] = f"Bearer {session(lab, 'user')}"
+        with user.stream("POST", "/api/v1/query", json={"workspace": "lab", "sql": LONG}) as answer:
+            found = answer.iter_lines()
+            number = json.loads(next(found))["id"]
+            cancelled = admin.delete(f"/api/v1/query/{number}", headers={"x-forebay-csrf": token(admin)})
+            assert cancelled.status_code == 204
+            assert "cancelled" in json.loads(list(found)[-1])["message"]
+    told = {"workspace": "lab", "query": number, "of": "the-user"}
+    assert _newest(admin, "forebay.query_cancel") == ("the-admin", "cancelled somebody's query", told)
+    read = admin.get("/api/v1/audit", params={"event": "forebay.query_read", "about": number}).json()[
+        "events"
+    ]
+    assert not read
 
 
 def test_the_api_server_answers_others_while_queries_run(lab: Lab, admin: httpx.Client) -> None:

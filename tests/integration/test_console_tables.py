@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TABLE = "/catalog/lab/ledger"
 API = f"/api/v1{TABLE}"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,27 @@ def runs(lab: Lab) -> list[str]:
         run, tasks = lab.finish("lab.ledger", run_id)
         assert run["state"] == "success", tasks
         ids.append(run_id)
+        if amount == 7:
+            _copied(lab)
     return ids
+
+
+def _copied(lab: Lab) -> None:
+    """A table made of the rows there are, by a run of another job."""
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.lake.identity import TaskTry
+    from forebay.lake.publish import publish
+    from forebay.lake.rest import Rest
+    from forebay.lake.tables import TableDefinition
+
+    table = "lab.ledger_copy"
+    who = TaskTry(
+        job="lab.copies", run="one", task="write", number=1, commit=COMMIT, user="somebody", writes=(table,)
+    )
+    with DuckDBEngine(lab.lake.seen_by(who)) as engine:
+        engine.write("SELECT amount FROM lake.lab.ledger", TableDefinition(table), "append")
+    with Rest(lab.lake.main()) as rest:
+        publish(rest, who, who.writes)
 
 
 def events(client: httpx.Client, table: str = TABLE) -> list[dict[str, Any]]:
@@ -84,15 +105,30 @@ def test_time_travel_reaches_every_snapshot(admin: httpx.Client, runs: list[str]
 
 def test_the_lineage_is_a_picture_without_scripts(admin: httpx.Client, runs: list[str]) -> None:
     def drawn() -> bool:
-        return "ledger_total/lineage" in admin.get(f"{TABLE}/lineage").text
+        page = admin.get(f"{TABLE}/lineage").text
+        return "ledger_total/lineage" in page and "ledger_copy/lineage" in page
 
     eventually(20, drawn, "the index has the edge")
     page = admin.get(f"{TABLE}/lineage").text
-    assert page.count('class="edge') == 1
+    assert page.count('class="edge') == 2
     assert "lab.ledger: lab.ledger → lab.ledger_total" in unescape(page)
     up = admin.get("/catalog/lab/ledger_total/lineage?depth=1").text
     assert "/catalog/lab/ledger/lineage" in up
     assert admin.get(f"{TABLE}/lineage?depth=0").status_code == 422
+
+
+def test_the_history_shows_tags_and_the_commit_of_each_run(
+    lab: Lab, admin: httpx.Client, runs: list[str]
+) -> None:
+    copy = "/catalog/lab/ledger_copy"
+    assert events(admin, copy)[0]["commit"] == COMMIT
+    for page in (copy, f"{copy}/history"):
+        assert f"commit {COMMIT[:8]} · started by somebody" in text(admin.get(page)), page
+    table = lab.lake.pyiceberg().load_table("lab.ledger_copy")
+    snapshot = events(admin, copy)[0]["snapshot"]
+    table.manage_snapshots().create_tag(int(snapshot), "audited-2026").commit()
+    said = text(admin.get(f"{copy}/history"))
+    assert re.search(rf"Branches and tags .*audited-2026 {snapshot} tag", said), said
 
 
 def test_growth_checks_and_partitions_are_shown(admin: httpx.Client, runs: list[str]) -> None:
@@ -128,6 +164,9 @@ def test_a_roll_back_asks_for_the_name_and_shows_what_goes(
     assert "2 tables go back" in said
     assert "1 run taken out" in said
     assert "lab.ledger_total" in said
+    assert re.search(
+        r"1 reader that stays .*Reads it and stays what it read is older lab\.ledger_copy", said
+    ), said
     fields = hidden(page)
     assert fields["snapshot"] == second
 
@@ -180,7 +219,12 @@ def test_a_program_rolls_back_with_what_it_was_shown(lab: Lab, runs: list[str]) 
         start = events(program)[-1]["snapshot"]
         plan = program.get(f"{API}/rollback", params={"snapshot": start}).json()
         assert plan["state"] == "planned"
-        assert {each["table"] for each in plan["tables"]} == {"lab.ledger", "lab.ledger_total"}
+        # What was made from the second run's rows goes along.
+        assert {each["table"] for each in plan["tables"]} == {
+            "lab.ledger",
+            "lab.ledger_total",
+            "lab.ledger_copy",
+        }
         body = {"snapshot": int(start), "plan": plan["digest"], "confirm": "lab.ledger"}
         assert program.post(f"{API}/rollback", json={**body, "confirm": "x"}).status_code == 422
         assert program.post(f"{API}/rollback", json={**body, "plan": "x"}).status_code == 409

@@ -74,7 +74,7 @@ def test_a_type_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        METADATA, "169.254.170.2", "fe80::1", "::ffff:169.254.169.254", "fd00:ec2::254", "100.100.100.200",
+        METADATA, "169.254.170.2", "fe80::1", "::ffff:169.254.169.254", "fd00:ec2::254", "fd00:ec2::23", "fd00:ec2:ffff::1", "100.100.100.200",
         "168.63.129.16", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::a9fe:a9fe", "0.0.0.0", "::", "224.0.0.1",
         "255.255.255.255",
     ],
@@ -83,7 +83,10 @@ def test_addresses_that_hand_out_credentials_are_refused(address: str) -> None:
     assert refusal(ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "fd12::1", "8.8.8.8"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "fd12::1", "fd00:ec1::23", "fd00:ec3::1", "8.8.8.8"],
+)
 def test_addresses_of_services_are_not(address: str) -> None:
     assert refusal(ip_address(address)) == ""
 
@@ -133,10 +136,46 @@ def test_a_redirect_does_not_take_the_login_along() -> None:
         answering(lambda _: (200, {}, b"")) as other,
         answering(lambda _: (302, {"location": other.url}, b"")) as server,
     ):
-        report = check(made("http", host=server.url, login="me", password="my-password"))
+        report = check(
+            made("http", host=server.url, login="me", password="my-password", extra={"X-Api-Key": "my-key"})
+        )
     assert report.state == "ok"
-    assert "authorization" in server.seen[0].headers
-    assert "authorization" not in other.seen[0].headers
+    assert {"authorization", "x-api-key"} <= set(server.seen[0].headers)
+    assert set(other.seen[0].headers) == {"host", "user-agent", "accept-encoding"}
+    assert other.seen[0].headers["user-agent"] == "forebay-connections"
+
+
+def test_a_redirect_on_the_same_server_keeps_the_login() -> None:
+    def answer(request: Request) -> Answer:
+        return (302, {"location": "/there"}, b"") if request.path != "/there" else (200, {}, b"")
+
+    with answering(answer) as server:
+        check(made("http", host=server.url, extra={"X-Api-Key": "my-key"}))
+    assert [each.headers["x-api-key"] for each in server.seen] == ["my-key", "my-key"]
+
+
+def test_a_login_that_left_does_not_come_back() -> None:
+    with contextlib.ExitStack() as servers:
+        back = servers.enter_context(
+            answering(
+                lambda request: (302, {"location": other.url}, b"") if request.path == "/" else (200, {}, b"")
+            )
+        )
+        other = servers.enter_context(answering(lambda _: (307, {"location": f"{back.url}/end"}, b"")))
+        check(made("http", host=back.url, extra={"X-Api-Key": "my-key"}))
+    assert ["x-api-key" in each.headers for each in back.seen] == [True, False]
+
+
+def test_trino_leads_no_login_elsewhere() -> None:
+    def statement(request: Request) -> Answer:
+        following = f"{other.url}/steal" if request.path == "/v1/statement" else ""
+        return 200, {}, json.dumps({"nextUri": following} if following else {}).encode()
+
+    with answering(lambda _: (200, {}, b"{}")) as other, answering(statement) as server:
+        report = check(made("trino", host=server.url, extra={"jwt__token": "my-token"}))
+    assert "authorization" in server.seen[-1].headers
+    assert not other.seen
+    assert "leads on to another address" in step(report, "authenticate").found
 
 
 @pytest.mark.parametrize("name", ["oauth2-server-uri", "s3.endpoint", "lens"])

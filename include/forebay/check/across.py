@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from forebay.errors import Mistake, suggestion
-from forebay.project import LoadedJob, WorkspaceFile
+from forebay.project import LoadedJob, WorkspaceFile, claim
 from forebay.rules import find_cycle, written
 from forebay.source import Step
 from forebay.spec.schedule import AfterSchedule
@@ -46,10 +46,7 @@ def _namespaces(files: Sequence[WorkspaceFile]) -> Iterator[Mistake]:
 
 
 def _rank(file: WorkspaceFile, namespace: str) -> int:
-    """How strong a workspace's claim on a namespace is: its name or a listed one first, then a prefix."""
-    if namespace == file.name or namespace in file.spec.namespaces:
-        return 1000
-    return len(file.name) if namespace.startswith(f"{file.name}_") else 0
+    return claim(namespace, file.name, file.spec.namespaces)
 
 
 def _tables(

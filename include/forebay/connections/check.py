@@ -27,7 +27,7 @@ TITLES = {
 NETWORK = (RESOLVE, CONNECT, TLS)
 
 Lookup = Callable[[str], Connection | None]
-"""Finds another connection by its id: an engine's names its catalog's."""
+"""Finds another connection by its id: an engine's names its catalog's. None too for one that the asker may not check."""
 
 
 class Ended(Exception):

@@ -12,12 +12,13 @@ Address = IPv4Address | IPv6Address
 
 _METADATA = {
     ip_address("169.254.169.254"),  # most clouds
-    ip_address("fd00:ec2::254"),  # AWS over IPv6
     ip_address("fd20:ce::254"),  # Google over IPv6
     ip_address("100.100.100.200"),  # Alibaba
     ip_address("192.0.0.192"),  # Oracle, classic
     ip_address("168.63.129.16"),  # Azure's platform
 }
+_METADATA_NETWORK = ip_network("fd00:ec2::/32")
+"""AWS over IPv6: ::254 is the machine's metadata, ::23 gives a pod its credentials, and others may follow."""
 _NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = ip_network("::/96")
 
@@ -25,7 +26,7 @@ _COMPATIBLE = ip_network("::/96")
 def refusal(address: Address) -> str:
     """Why an address may not be reached; empty where it may."""
     for each in (address, *_inside(address)):
-        if each in _METADATA:
+        if each in _METADATA or each in _METADATA_NETWORK:
             return f"{address} is where a cloud hands out the machine's own credentials"
         if each.is_link_local:
             return f"{address} is link-local: machines hand out their own credentials on such addresses"

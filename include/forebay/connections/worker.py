@@ -28,12 +28,19 @@ TASK = "check"
 PATIENCE = 60.0
 """Seconds in which a worker has to begin and end."""
 LONGEST = 120.0
-_ORDER, _TIMEOUT, _AUTHORITIES = "connections", "timeout", "authorities"
+_ORDER, _ALLOWED, _TIMEOUT, _AUTHORITIES = "connections", "allowed", "timeout", "authorities"
 
 
-def order(run_id: str, conn_ids: list[str], timeout: float, authorities: str) -> dict[str, str]:
-    """The `conf` of the run that is to check these connections. Raises ForebayError where it cannot be sealed."""
-    sealed = seal({"run": run_id, _ORDER: conn_ids, _TIMEOUT: timeout, _AUTHORITIES: authorities})
+def order(
+    run_id: str, conn_ids: list[str], allowed: list[str], timeout: float, authorities: str
+) -> dict[str, str]:
+    """The `conf` of the run that is to check these connections. Raises ForebayError where it cannot be sealed.
+
+    `allowed` are the connections that may be used on the way because those name them: rights are not known to a worker.
+    """
+    sealed = seal(
+        {"run": run_id, _ORDER: conn_ids, _ALLOWED: allowed, _TIMEOUT: timeout, _AUTHORITIES: authorities}
+    )
     if not sealed:
         raise ForebayError("Airflow has no fernet_key, so that nothing can be handed to a worker in secret.")
     return {"order": sealed}
@@ -53,9 +60,10 @@ def check(run_id: str, conf: Mapping[str, Any]) -> str:
     where = f"worker on {socket.gethostname()}"
     known = {conn_id: _seen(conn_id) for conn_id in found[_ORDER]}
     reports = [_unknown(conn_id, where) for conn_id, each in known.items() if each is None]
+    allowed = frozenset(found.get(_ALLOWED) or ())
     events = doctor.check_all(
         [each for each in known.values() if each is not None], timeout=float(found[_TIMEOUT]), where=where,
-        lookup=_seen, authorities=str(found[_AUTHORITIES]),
+        lookup=lambda conn_id: _seen(conn_id) if conn_id in allowed else None, authorities=str(found[_AUTHORITIES]),
     )  # fmt: skip
     reports += [event.report for event in events if event.report]
     log.info("%d connections checked; Forebay's console has the results", len(reports))

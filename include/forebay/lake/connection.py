@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 CATALOG = "lake"
 
 
+def _address(value: object) -> str:
+    """An address without a login in it: catalog and store take the connection's own, and addresses are shown to readers."""
+    return re.sub(r"^([^/?#]*//)?[^/?#]*@", r"\1", str(value or "")).rstrip("/")
+
+
 class LakeError(ForebayError):
     """The lake cannot do what was asked; the text says what and why."""
 
@@ -86,15 +91,15 @@ class CatalogConfig:
         if missing := [name for name, value in values.items() if not value]:
             raise LakeError(f"The catalog connection lacks {', '.join(missing)}.")
         return cls(
-            uri=str(host).rstrip("/"),
+            uri=_address(host),
             warehouse=str(extra["warehouse"]),
             access_key=str(login),
             secret_key=str(password),
-            s3_endpoint=str(extra["s3.endpoint"]).rstrip("/"),
+            s3_endpoint=_address(extra["s3.endpoint"]),
             s3_region=str(extra.get("s3.region") or "us-east-1"),
             path_style=str(extra.get("s3.path-style-access", "true")).lower() == "true",
-            oauth_uri=str(extra.get("oauth2-server-uri") or ""),
-            lens=str(extra.get("lens") or "").rstrip("/"),
+            oauth_uri=_address(extra.get("oauth2-server-uri")),
+            lens=_address(extra.get("lens")),
         )
 
     @classmethod

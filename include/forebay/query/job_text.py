@@ -13,6 +13,10 @@ from forebay.check import check
 from forebay.errors import ForebayError, JobSpecError
 from forebay.project import WORKSPACE_FILE, Project
 from forebay.query.request import Given, asked, value_of
+from forebay.rules import is_name
+from forebay.spec.base import NAME, PATTERN_WORDS
+
+MAX_NAME = 60
 
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "boolean"), (int, "integer"), (Decimal, "number"), (datetime, "datetime"), (date, "date"), (str, "string"),
@@ -32,6 +36,12 @@ def files(
 
     Raises ForebayError where the job is there already, and JobSpecError with what `forebay check` says of it.
     """
+    if not is_name(job) or len(job) > MAX_NAME or f"{job}.yaml" == WORKSPACE_FILE:
+        # It becomes a part of paths.
+        raise ForebayError(
+            f"A job cannot be called '{job[:MAX_NAME]}': its name is {PATTERN_WORDS[NAME]}, {MAX_NAME} characters at most, "
+            "and not 'workspace'."
+        )
     project = Project(root)
     if workspace not in project.workspace_names():
         raise ForebayError(f"There is no workspace '{workspace}' in the repository's dags folder.")
@@ -81,7 +91,9 @@ def _mistakes(project: Project, workspace: str, made: Mapping[str, str]) -> list
     """What `forebay check` says of the job in its workspace, other jobs left out."""
     with tempfile.TemporaryDirectory(prefix="forebay-job-") as folder:
         for path, text in made.items():
-            place = Path(folder) / path
+            place = Path(folder, path).resolve()
+            if not place.is_relative_to(Path(folder).resolve()):
+                raise ForebayError(f"{path} would lie outside the repository.")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
         for name in (WORKSPACE_FILE, "jobs.py"):

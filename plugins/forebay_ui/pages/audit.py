@@ -55,6 +55,9 @@ _WORDS = {
     "forebay.audit_export": "exported the audit log",
     "forebay.query_history": "looked at everybody's queries",
     "forebay.query_read": "looked at somebody's query",
+    "forebay.query_cancel": "cancelled somebody's query",
+    "forebay.query_saved": "saved a query",
+    "forebay.query_removed": "removed a saved query",
 }  # fmt: skip
 
 Text = Annotated[str, Query(max_length=200)]

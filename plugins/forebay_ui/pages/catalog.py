@@ -15,7 +15,7 @@ from forebay.lake.history import Event
 from forebay.lake.index import Entry, View
 from forebay.lake.search import Hit
 from forebay_ui import table_diff, table_lineage, table_rollback
-from forebay_ui.auth import Visiting
+from forebay_ui.auth import Visiting, Visitor
 from forebay_ui.charts import over_time
 from forebay_ui.html import count, render
 from forebay_ui.html import size as size_text
@@ -167,10 +167,12 @@ def describe_table(the: The) -> dict[str, Any]:
 
 
 @api.get("/catalog/{namespace}/{table}/history")
-def table_history(the: The, limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> list[dict[str, Any]]:
+def table_history(
+    the: The, who: Visiting, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+) -> list[dict[str, Any]]:
     """What happened to a table and who did it, newest first, and to which snapshots it can be rolled back."""
     back = {made.snapshot for made in targets(the)}
-    return [_event(event, back) for event in the.events[:limit]]
+    return [_event(event, back, who) for event in the.events[:limit]]
 
 
 @api.get("/catalog/{namespace}/{table}/sample")
@@ -241,16 +243,17 @@ def _hit(hit: Hit) -> dict[str, Any]:
     return {"table": hit.entry.table, "where": hit.where, "what": hit.what, "comment": hit.entry.comment}
 
 
-def _event(event: Event, back: set[int]) -> dict[str, Any]:
+def _event(event: Event, back: set[int], who: Visitor) -> dict[str, Any]:
     made = event.made
     plain = {
         "at": event.at, "operation": event.operation, "snapshot": _id(event.snapshot), "on_main": event.on_main,
         "note": event.note, "can_roll_back_to": made is not None and made.snapshot in back,
     }  # fmt: skip
     if made is not None:
+        read = [str(each) for each in made.inputs if who.reads(each.table.rpartition(".")[0])]
         plain |= {
             "added": made.added, "removed": made.removed, "job": made.job, "run": made.run, "task": made.task,
             "try": made.number, "commit": made.commit, "user": made.user, "engine": made.engine,
-            "inputs": [str(each) for each in made.inputs], "inputs_complete": made.complete,
+            "inputs": read, "inputs_hidden": len(made.inputs) - len(read), "inputs_complete": made.complete,
         }  # fmt: skip
     return plain

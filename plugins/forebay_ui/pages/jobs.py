@@ -7,9 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
+from sqlalchemy import select
 
 from forebay.errors import ForebayError
 from forebay.lake.rest import Rest
@@ -255,8 +258,15 @@ def _names(expression: Any) -> list[str]:
 
 
 def _broken(who: Visiting, words: str, known: set[str]) -> list[Row]:
-    """Jobs that Airflow never read, because their YAML is broken; those of workspaces that the visitor reads."""
+    """Jobs that Airflow never read, because their YAML is broken; those of workspaces that the visitor reads.
+
+    One that Airflow knows and did not list is somebody else's, or one too many; only its stale ones it leaves out itself.
+    """
     project = Project(root())
+    with create_session() as session:
+        stale = {
+            str(job): bool(gone) for job, gone in session.execute(select(DagModel.dag_id, DagModel.is_stale))
+        }
     found = []
     for workspace in project.workspace_names():
         if not who.may("GET", workspace):
@@ -264,6 +274,8 @@ def _broken(who: Visiting, words: str, known: set[str]) -> list[Row]:
         for name in project.job_names(workspace):
             job = f"{workspace}.{name}"
             if name == "workspace" or job in known or words.lower() not in job.lower():
+                continue
+            if job in stale and not (stale[job] and job in who.jobs):
                 continue
             try:
                 project.load_job(workspace, name)

@@ -21,7 +21,7 @@ EXAMPLE = {
 
 
 def about(connection: Connection) -> str:
-    return f"in each task, catalog {connection.text('catalog') or 'lake_catalog'}"
+    return f"in each task, catalog {names_catalog(connection)}"
 
 
 async def check(check: Check) -> None:
@@ -59,14 +59,20 @@ def _select() -> None:
         raise Wrong("SELECT 1 is not 1", "Install DuckDB again: make install")
 
 
+def names_catalog(connection: Connection) -> str:
+    """The connection of the catalog that an engine's names."""
+    return connection.text("catalog") or "lake_catalog"
+
+
 async def catalog_of(check: Check) -> None:
     """The step that asks the catalog which an engine's connection names."""
-    named = check.connection.text("catalog") or "lake_catalog"
+    named = names_catalog(check.connection)
     async with check.step(LIST, f"List the namespaces of {named}", needed=False) as finding:
         found = await network.in_thread(lambda: check.lookup(named))
         if found is None:
             raise Wrong(
-                f"there is no connection '{named}'", "Make it in Airflow, or correct catalog in extra."
+                f"there is no connection '{named}'",
+                "Make it in Airflow, or correct catalog in extra. One that you may not check counts as none.",
             )
         if found.conn_type not in ("iceberg", *iceberg.ALSO):
             raise Wrong(

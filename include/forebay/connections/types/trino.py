@@ -74,13 +74,15 @@ class Coordinator:
             following = str(page.get("nextUri") or "")
             if not following or len(rows) > 10_000:
                 return rows
-            headers = self.headers
             if place_of(split(following)) != place_of(split(self.base)):
-                # It may name itself otherwise behind a proxy; a password does not go there.
-                following = (
-                    self.base + following[following.index("/v1/") :] if "/v1/" in following else following
-                )
-            answer = await self.web.ask("GET", following, headers=headers)
+                # It may name itself otherwise behind a proxy; the login goes to the address that the connection has.
+                if "/v1/" not in following:
+                    raise Wrong(
+                        "it leads on to another address, where the login is not sent",
+                        "Something else answers there: correct host and port.",
+                    )
+                following = self.base + following[following.index("/v1/") :]
+            answer = await self.web.ask("GET", following, headers=self.headers)
             if answer.status == 503:
                 await asyncio.sleep(0.05)
 
