@@ -22,6 +22,8 @@ from forebay.lake.branch import (
     Json,
     Shape,
     ancestry,
+    moment,
+    records,
     ref,
     snapshots,
     stamp,
@@ -200,15 +202,10 @@ def _replayed(
 
 def _who(theirs: Sequence[Json]) -> str:
     for snapshot in theirs:
-        moment = datetime.fromtimestamp(snapshot["timestamp-ms"] / 1000, UTC).strftime(
-            "%Y-%m-%d %H:%M:%S UTC"
-        )
-        number = snapshot["snapshot-id"]
+        at, number = moment(snapshot["timestamp-ms"] / 1000), snapshot["snapshot-id"]
         if stamp(snapshot, "run"):
-            return (
-                f"the run {stamp(snapshot, 'run')} of {stamp(snapshot, 'job')} (snapshot {number}, {moment})"
-            )
-        return f"a writer outside of Forebay's runs (snapshot {number}, {moment})"
+            return f"the run {stamp(snapshot, 'run')} of {stamp(snapshot, 'job')} (snapshot {number}, {at})"
+        return f"a writer outside of Forebay's runs (snapshot {number}, {at})"
     return "somebody"
 
 
@@ -238,7 +235,7 @@ def _reshaped(metadata: Json, branch: Branch, run: Run, head: int | None) -> dic
     """The property that keeps which publish changed the table's shape, for the way back: the last ones, newest first."""
     if branch.shape is None or branch.main_shape is None or branch.shape == branch.main_shape:
         return {}
-    before = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    before = records(metadata, RESHAPED_PROPERTY)
     change = {
         "job": run.job, "run": run.run, "head": head,
         "from": asdict(branch.main_shape), "to": asdict(branch.shape),

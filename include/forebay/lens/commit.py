@@ -9,7 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from forebay.lake.branch import MAIN, REPLAY, UNSURE, Branch, Json, Shape, ancestry, ref, snapshots, stamp
+from forebay.lake.branch import (
+    LANDED,
+    MAIN,
+    REPLAY,
+    UNSURE,
+    Branch,
+    Json,
+    Shape,
+    ancestry,
+    ref,
+    snapshots,
+    stamp,
+)
 from forebay.lake.identity import STAMP, TaskTry
 
 LAST_ADDED = -1
@@ -131,7 +143,12 @@ class _Rewrite:
                 {"action": "set-properties", "updates": {self.branch.key: self.branch.text()}}
             )
         for snapshot in self._new_snapshots:
-            summary = snapshot.setdefault("summary", {})
+            # What the lens alone may say is not taken from a client.
+            given = snapshot.get("summary") or {}
+            summary = {
+                name: text for name, text in given.items() if not name.startswith(STAMP) or _may_say(name)
+            }
+            snapshot["summary"] = summary
             summary.update(self.who.stamps(self.branch.base, self.asked.inputs, self.asked.complete))
             if self.asked.scanned or self.asked.table in self.who.exclusive or not self.asked.complete:
                 said = summary.get(REPLAY)
@@ -301,6 +318,11 @@ class _Rewrite:
             self.branch = self.branch.with_properties(given)
         else:
             self.branch = self.branch.with_properties({}, tuple(map(str, update["removals"])))
+
+
+def _may_say(name: str) -> bool:
+    """Whether a client may put this into a snapshot's summary: Forebay's own writers and programs do."""
+    return name in (REPLAY, LANDED) or name.startswith(f"{STAMP}quarantine.")
 
 
 _PASSED = ("assert-table-uuid", "assert-last-assigned-field-id", "assert-last-assigned-partition-id")
