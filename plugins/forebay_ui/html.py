@@ -15,6 +15,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
+from forebay.lake.branch import moment as told
+
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
@@ -152,7 +154,7 @@ def milliseconds(seconds: float | None) -> str:
 
 def moment(at: float | None) -> str:
     """A moment to the second, in UTC."""
-    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return "" if at is None else told(at)
 
 
 def epoch(text: object) -> float | None:
@@ -164,8 +166,13 @@ def ago(at: float | None) -> Markup:
     """How long ago, exact on hover."""
     if at is None:
         return Markup("–")
+    try:
+        exact = datetime.fromtimestamp(at, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        # A table's or a query's own word, which may be any number.
+        return Markup('<span title="{}">?</span>').format(moment(at))
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        datetime.fromtimestamp(at, UTC).isoformat(), moment(at), _ago(datetime.now(UTC).timestamp() - at)
+        exact, moment(at), _ago(datetime.now(UTC).timestamp() - at)
     )
 
 

@@ -9,7 +9,7 @@ from test_history import derive
 from test_rollback import write
 
 from forebay.lake.index import Index, read, renewed
-from forebay.lake.rest import Rest
+from forebay.lake.rest import Change, Rest
 
 
 def test_it_reads_again_what_came_went_and_was_told_of(lake: Lake, rest: Rest) -> None:
@@ -65,3 +65,17 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_kept(lake: Lake, rest: Rest
     view = index.view()
     assert "does not answer" in view.error
     assert lake.name("a") in view.entries
+
+
+def test_a_table_with_records_of_strangers_hides_no_other(lake: Lake, rest: Rest) -> None:
+    write(lake, rest, "r", "a", "(1)")
+    write(lake, rest, "r", "b", "(1)")
+    before = read(rest, time.time())
+    name = lake.name("a")
+    strange = {"forebay.branch.x": "no record", "forebay.rolled-back": "{", "forebay.published": "[" * 2000}
+    rest.commit([Change(name, [], [{"action": "set-properties", "updates": strange}])])
+    write(lake, rest, "again", "b", "(2)")
+    assert read(rest, time.time()).entries[name].open_runs == 0
+    after = renewed(rest, before, [name, lake.name("b")], None, time.time())
+    assert after.entries[name].rows == 1
+    assert after.entries[lake.name("b")].rows == 2

@@ -285,3 +285,20 @@ def test_a_table_that_is_made() -> None:
     with pytest.raises(Refused, match="exists already") as refused:
         sent(table(), requires=({"type": "assert-create"},))
     assert refused.value.status == 409
+
+
+def test_a_client_cannot_say_who_made_a_snapshot() -> None:
+    """What Forebay's own writers say of their rows is kept, whatever else begins so is the lens's to say."""
+    kept = {
+        "forebay.replay": "yes", "forebay.ingest.files": "[]", "forebay.quarantine.source": "1",
+        "forebay.quarantine.replay": "x", "operation": "append", "mine": "too",
+    }  # fmt: skip
+    forged = {"forebay.record": "yes", "forebay.replay-of": "x", "forebay.keep": "1", "forebay.run": "other"}
+    made = {**snapshot(6, 3), "summary": {**kept, **forged}}
+    commit = {"requirements": [], "updates": [{"action": "add-snapshot", "snapshot": made}]}
+    asked = Asked(WHO, "lab.t", table(FORKED), {}, looked=True, first_seen=1)
+    [added] = [each for each in rewrite(commit, asked)["updates"] if each["action"] == "add-snapshot"]
+    summary = added["snapshot"]["summary"]
+    assert kept.items() <= summary.items()
+    assert summary["forebay.run"] == "r"
+    assert not {"forebay.record", "forebay.replay-of", "forebay.keep"} & summary.keys()

@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -102,6 +103,9 @@ REFUSED_TEXTS = [
     ("CREATE FUNCTION f() RETURNS integer RETURN 1", ""),
     ("DROP VIEW a.b", "DROP VIEW is not allowed here"),
     ("SELECT 1\x00", "NUL"),
+    ("SELECT 1 FROM a.b JOIN a.c WHERE 1 = 1", "q.sql:1:19: this JOIN has neither ON nor USING"),
+    ("SELECT 1 FROM a.b JOIN a.c JOIN a.d ON true", "q.sql:1:19: this JOIN has neither ON nor USING"),
+    ("SELECT 1 FROM (a.b\nLEFT JOIN a.c) CROSS JOIN a.d", "q.sql:2:6: this JOIN has neither ON nor USING"),
 ]
 REFUSED_WORDS = """
 COPY a.b TO 'x'
@@ -181,7 +185,14 @@ def test_placeholders_and_reserved_words() -> None:
 
 VALUES: list[Any] = [
     *(None, True, False, 0, -5, 2**31, -(2**63), 2**63 - 1, 1.5, -0.25, 1e300, float("inf"), float("-inf")),
-    *(Decimal("1.50"), Decimal("-0.001"), Decimal("12345678901234567890.12"), Decimal("1E+3")),
+    *(
+        Decimal("0"),
+        Decimal("0E+3000000000"),
+        Decimal("1.50"),
+        Decimal("-0.001"),
+        Decimal("12345678901234567890.12"),
+        Decimal("1E+3"),
+    ),
     *(
         "",
         "it's",
@@ -250,6 +261,9 @@ def test_moment_with_a_zone(connection: duckdb.DuckDBPyConnection) -> None:
         (2**63, "too large"),
         (Decimal("NaN"), "NaN"),
         (Decimal(10) ** 40, "more than the 38"),
+        (Decimal("1e3000000000"), "more than the 38"),
+        (Decimal("-1e-3000000000"), "more than the 38"),
+        (Decimal("1." + "1" * 38), "39 digits"),
         ({}, "cannot be a dict"),
         (b"x", "cannot be a bytes"),
     ],
@@ -268,6 +282,44 @@ def test_many_cases_side_by_side_are_not_nesting() -> None:
     sql = "SELECT " + ", ".join(f"CASE WHEN (x > {n}) THEN a[1] END" for n in range(300)) + " FROM a.b"
     [statement] = parse(sql).statements
     assert untranslatable(statement) == []
+
+
+@pytest.mark.parametrize(
+    ("begin", "again", "end"),
+    [
+        ("SELECT 1 FROM a.b", " JOIN a.b", ""),
+        ("SELECT 1 FROM a.b", " LEFT JOIN a.b CROSS JOIN a.b", ""),
+        ("SELECT 1 FROM a.b", " JOIN a.b", " ON true" * 30),
+        ("SELECT 1 FROM a.b", ", a.b JOIN a.b", ""),
+        ("SELECT 1 FROM a.b", " JOIN (a.b JOIN a.b", ""),
+        ("SELECT ", "ARRAY[", "1" + "]" * 30),
+        ("SELECT ", "ROW(", "1" + ")" * 30),
+        ("SELECT ", "decimal(", "1" + ")" * 30),
+        ("SELECT CAST(1 AS ", "ROW(", "integer" + ")" * 31),
+    ],
+)  # fmt: skip
+def test_what_the_parser_would_read_over_and_over_is_refused_at_once(
+    begin: str, again: str, end: str
+) -> None:
+    """Each of them took twice as long with each further word: days, for these."""
+    began = time.process_time()
+    [mistake] = parse(begin + again * 30 + end, "q.sql").mistakes
+    assert "neither ON nor USING" in mistake.message or "nested too deeply" in mistake.message
+    assert mistake.column > len(begin)
+    assert time.process_time() - began < 2
+
+
+def test_joins_whose_on_comes_later_are_joins() -> None:
+    assert parse("SELECT 1 FROM a.b JOIN a.c JOIN a.d ON true ON true").mistakes == ()
+    assert parse("SELECT 1 FROM a.b NATURAL LEFT JOIN a.c CROSS JOIN a.d JOIN a.e USING (x)").mistakes == ()
+    assert parse("SELECT 1 FROM a.b" + " JOIN a.c ON true" * 500).mistakes == ()
+    assert parse(f"SELECT ARRAY[{', '.join(['ROW(1, 2)'] * 5000)}]").mistakes == ()
+
+
+def test_a_text_of_mistakes_is_given_up_soon() -> None:
+    began = time.process_time()
+    assert 0 < len(parse("SELECT a" + " COLLATE x" * 5000).mistakes) <= 100
+    assert time.process_time() - began < 3
 
 
 def test_every_duckdb_function_exists(connection: duckdb.DuckDBPyConnection) -> None:

@@ -8,8 +8,10 @@ the commit that forks the branch and removed in the commit that publishes it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from forebay.lake.identity import STAMP
@@ -57,6 +59,13 @@ class Shape:
             int(metadata.get("default-sort-order-id", NO_ORDER)),
         )
 
+    @classmethod
+    def told(cls, ids: Any) -> Shape:
+        """A shape as it is kept in a property. Raises ValueError, KeyError or TypeError for what is none."""
+        if not isinstance(ids, dict) or any(type(each) is not int for each in ids.values()):
+            raise ValueError("no shape")
+        return cls(ids["schema"], ids["spec"], ids["order"])
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -89,30 +98,38 @@ class Branch:
     def find(cls, metadata: Mapping[str, Any], name: str) -> Branch | None:
         """The branch of this name, None where the table has none."""
         text = (metadata.get("properties") or {}).get(f"{BRANCH_PROPERTY}{name}")
-        return None if text is None else cls._read(metadata, name, text)
+        return None if text is None else cls._read(metadata, name, str(text))
 
     @classmethod
     def all(cls, metadata: Mapping[str, Any]) -> list[Branch]:
         """Every run's branch of a table."""
-        return [
-            cls._read(metadata, name.removeprefix(BRANCH_PROPERTY), text)
+        read = (
+            cls._read(metadata, name.removeprefix(BRANCH_PROPERTY), str(text))
             for name, text in sorted((metadata.get("properties") or {}).items())
             if name.startswith(BRANCH_PROPERTY)
-        ]
+        )
+        return [branch for branch in read if branch is not None]
 
     @classmethod
-    def _read(cls, metadata: Mapping[str, Any], name: str, text: str) -> Branch:
-        values = json.loads(text)
-        return cls(
-            name=name,
-            head=ref(metadata, name),
-            base=values["base"],
-            shape=Shape(**values["shape"]) if values["shape"] else None,
-            main_shape=Shape(**values["main_shape"]) if values["main_shape"] else None,
-            created_by=values["created_by"],
-            properties=values["properties"],
-            removed=tuple(values["removed"]),
-        )
+    def _read(cls, metadata: Mapping[str, Any], name: str, text: str) -> Branch | None:
+        """None for a record that the lens did not write: others can set a table's properties too."""
+        try:
+            values = json.loads(text)
+            base, created_by, properties = values["base"], values["created_by"], values["properties"]
+            if not (base is None or type(base) is int) or not isinstance(created_by, str):
+                return None
+            return cls(
+                name=name,
+                head=ref(metadata, name),
+                base=base,
+                shape=Shape.told(values["shape"]) if values["shape"] else None,
+                main_shape=Shape.told(values["main_shape"]) if values["main_shape"] else None,
+                created_by=created_by,
+                properties={str(key): str(value) for key, value in properties.items()},
+                removed=tuple(map(str, values["removed"])),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
 
     @classmethod
     def fork(cls, metadata: Mapping[str, Any], name: str, base: int | None) -> Branch:
@@ -155,6 +172,49 @@ def ancestry(known: Mapping[int, Json], head: int | None, stop: int | None = Non
         head = None if parent is None else int(parent)
 
 
+def whole(text: object) -> int | None:
+    """A number as a summary or a stamp writes it; None for what is none, whoever wrote it."""
+    return int(str(text)) if _WHOLE.fullmatch(str(text)) else None
+
+
+def moment(seconds: float) -> str:
+    """A moment since 1970 to the second, in UTC; a table may name one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return "at no known time"
+
+
+def records(metadata: Mapping[str, Any], name: str) -> list[Json]:
+    """What one of the properties above keeps of publishes and roll backs. What is no record of ours is left out."""
+    text = (metadata.get("properties") or {}).get(name)
+    try:
+        found = json.loads(text) if text else []
+    except (ValueError, TypeError, RecursionError):
+        return []
+    return [each for each in (found if isinstance(found, list) else [found]) if _is_record(each, name)]
+
+
+def _is_record(each: Any, name: str) -> bool:
+    try:
+        known = all(isinstance(each[key], str) for key in ("job", "run"))
+        known &= all(each[key] is None or type(each[key]) is int for key in _NUMBERS[name])
+        if name == RESHAPED_PROPERTY:
+            Shape.told(each["from"]), Shape.told(each["to"])
+        if name == ROLLED_BACK_PROPERTY:
+            datetime.fromisoformat(each["at"]).timestamp()
+        return known and (name != PUBLISHED_PROPERTY or isinstance(each["branch"], str))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return False
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
+_NUMBERS = {
+    PUBLISHED_PROPERTY: ("head", "base", "branch_head"), RESHAPED_PROPERTY: ("head",),
+    ROLLED_BACK_PROPERTY: ("head", "base", "to"),
+}  # fmt: skip
+
+
 def stamp(snapshot: Mapping[str, Any], name: str) -> str:
     """What the lens wrote into a snapshot's summary under `forebay.<name>`; empty where it did not."""
     return str((snapshot.get("summary") or {}).get(f"{STAMP}{name}") or "")
@@ -162,9 +222,7 @@ def stamp(snapshot: Mapping[str, Any], name: str) -> str:
 
 def roll_backs(metadata: Mapping[str, Any]) -> list[Json]:
     """The last roll backs of the table, newest first."""
-    text = (metadata.get("properties") or {}).get(ROLLED_BACK_PROPERTY)
-    found: list[Json] = json.loads(text) if text else []
-    return found
+    return records(metadata, ROLLED_BACK_PROPERTY)
 
 
 def on_main_before(metadata: Mapping[str, Any]) -> list[Json]:
@@ -187,8 +245,8 @@ def on_main_before(metadata: Mapping[str, Any]) -> list[Json]:
             continue
         line = list(ancestry(known, log[place]))
         # One that replaced the table has no parent, but knows where its branch began.
-        began = stamp(line[-1], "base")
-        below = {int(each["snapshot-id"]) for each in line[1:]} | ({int(began)} if began else set())
+        began = whole(stamp(line[-1], "base"))
+        below = {int(each["snapshot-id"]) for each in line[1:]} | ({began} if began is not None else set())
         if below & set(log[place + 1 :]):
             continue
         for each in line:

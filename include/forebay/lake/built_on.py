@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from forebay.lake.branch import (
     MAIN,
+    PUBLISHED_PROPERTY,
     RESHAPED_PROPERTY,
     Branch,
     Json,
     Shape,
     ancestry,
+    moment,
+    records,
     ref,
     roll_backs,
     snapshots,
@@ -46,8 +47,7 @@ class Dependent:
     published: bool
 
     def __str__(self) -> str:
-        moment = datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return f"{self.name}: {self.why} ({moment}{'' if self.published else ', not published'})"
+        return f"{self.name}: {self.why} ({moment(self.at)}{'' if self.published else ', not published'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,9 @@ class Lake:
             for made in self.main[name]:
                 if made.by is not None:
                     self.tables[made.by].add(name)
-            record = json.loads(metadata["properties"].get(f"{STAMP}published") or "{}")
-            if record and on_main(metadata, by := Run(record["job"], record["run"])) is not None:
-                self.tables[by].add(name)
+            for record in records(metadata, PUBLISHED_PROPERTY):
+                if on_main(metadata, by := Run(record["job"], record["run"])) is not None:
+                    self.tables[by].add(name)
             for branch in Branch.all(metadata):
                 line = ancestry(known, branch.head, branch.base)
                 self.own[name, branch.name] = [Made.of(each) for each in line]
@@ -307,7 +307,7 @@ def _table(lake: Lake, search: _Search, table: str) -> TablePlan:
 
 def _shape(metadata: Json, gone: set[int], runs: list[Run]) -> tuple[Shape | None, list[Json] | None, str]:
     """The shape before the oldest change that goes, if nobody else changed the table since."""
-    kept: list[Json] = json.loads(metadata["properties"].get(RESHAPED_PROPERTY) or "[]")
+    kept = records(metadata, RESHAPED_PROPERTY)
     names = {(run.job, run.run) for run in runs}
     theirs = [
         number

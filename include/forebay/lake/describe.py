@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forebay.lake.branch import MAIN, Branch, Json, Shape, ancestry, ref, snapshots
+from forebay.lake.branch import MAIN, Branch, Json, Shape, ancestry, ref, snapshots, whole
 from forebay.lake.identity import STAMP
 
 _GROWTH = 60
@@ -109,8 +109,8 @@ def size_of(snapshot: Mapping[str, Any] | None) -> Size:
     summary = snapshot.get("summary") or {}
 
     def total(key: str) -> int | None:
-        text = str(summary.get(f"total-{key}", ""))
-        return int(text) if text.isdigit() else None
+        number = whole(summary.get(f"total-{key}"))
+        return number if number is not None and number >= 0 else None
 
     return Size(
         total("records"), total("files-size"), total("data-files"), total("delete-files"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from forebay.lake.branch import MAIN, RESHAPED_PROPERTY, Branch, Json, Shape, ref, snapshots
+from forebay.lake.branch import MAIN, RESHAPED_PROPERTY, Branch, Json, Shape, records, ref, snapshots
 from forebay.lake.history import on_main, rolled_back
 from forebay.lake.identity import Run
 from forebay.lake.reversal import published
@@ -87,7 +87,7 @@ def between(table: str, metadata: Mapping[str, Any], old: int | None, new: int) 
 def _past(
     table: str, metadata: Mapping[str, Any], run: Run, old: int | None, new: int | None, state: str
 ) -> Sides:
-    kept = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    kept = records(metadata, RESHAPED_PROPERTY)
     mine = [each for each in kept if (each["job"], each["run"]) == (run.job, run.run)]
     after = _at(metadata, new)
     if mine:

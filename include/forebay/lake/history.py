@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from forebay.lake.branch import MAIN, Branch, Json, ancestry, ref, roll_backs, snapshots, stamp
+from forebay.lake.branch import MAIN, Branch, Json, ancestry, ref, roll_backs, snapshots, stamp, whole
 from forebay.lake.identity import RECORD, Run
 from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
@@ -31,7 +31,7 @@ class Input:
     @classmethod
     def parse(cls, text: str) -> Input:
         table, _, number = text.partition("@")
-        return cls(table, int(number) if number else None)
+        return cls(table, whole(number))
 
     def __str__(self) -> str:
         return f"{self.table}@{'' if self.snapshot is None else self.snapshot}"
@@ -87,13 +87,13 @@ class Made:
             job=stamp(snapshot, "job"),
             run=stamp(snapshot, "run"),
             task=stamp(snapshot, "task"),
-            number=int(number) if number.isdigit() else 0,
+            number=whole(number) or 0,
             commit=stamp(snapshot, "commit"),
             user=stamp(snapshot, "user"),
             engine=stamp(snapshot, "engine") or _engine(summary),
             inputs=tuple(Input.parse(text) for text in stamp(snapshot, "inputs").split(",") if text),
             complete=bool(stamp(snapshot, "run")) and stamp(snapshot, "inputs-complete") != "false",
-            replay_of=int(replayed) if replayed else None,
+            replay_of=whole(replayed),
             record=bool(stamp(snapshot, RECORD)),
         )
 
@@ -139,7 +139,7 @@ def on_main(metadata: Mapping[str, Any], run: Run) -> OnMain | None:
         above = line[: mine[-1] + 1]
         return OnMain(
             head=int(line[mine[0]]["snapshot-id"]),
-            base=None if base is None else int(base),
+            base=whole(base),
             snapshots=tuple(int(line[index]["snapshot-id"]) for index in mine),
             others=tuple(Made.of(each) for each in above if not made_by(each, run)),
         )
@@ -160,7 +160,7 @@ def blame(metadata: Mapping[str, Any]) -> list[Event]:
     """Everything that was seen on a table's main, newest first, with the roll backs."""
     known = snapshots(metadata)
     kept = {int(each["snapshot-id"]) for each in ancestry(known, ref(metadata, MAIN))}
-    records = roll_backs(metadata)
+    told = roll_backs(metadata)
     events: list[Event] = []
     seen: set[int] = set()
 
@@ -177,14 +177,14 @@ def blame(metadata: Mapping[str, Any]) -> list[Event]:
         number, at = int(entry["snapshot-id"]), int(entry["timestamp-ms"]) / 1000
         if number in seen and number != before:
             back = any(int(each["snapshot-id"]) == number for each in ancestry(known, before))
-            ours = any(record["to"] == number and abs(_moment(record) - at) < 60 for record in records)
+            ours = any(record["to"] == number and abs(_moment(record) - at) < 60 for record in told)
             if not ours:
                 operation = "roll back" if back else "set"
                 events.append(Event(at, operation, number, note="not by forebay rollback"))
         add(number, at)
         before = number
     add(ref(metadata, MAIN), None)
-    for record in reversed(records):
+    for record in reversed(told):
         add(record["head"], None)
         cause = f", with {record['with']}" if record.get("with") else ""
         what = f"{record['job']}/{record['run']}" if record["run"] else "another writer's rows"
@@ -229,7 +229,8 @@ def sweep(
 
     def old(last: Json | None, at: float) -> bool:
         told = stamp(last, "keep") if own and last is not None else ""
-        return at <= (now - (timedelta(seconds=int(told)) if told.isdigit() else keep)).timestamp()
+        wanted = whole(told)
+        return at <= now.timestamp() - (keep.total_seconds() if wanted is None else max(wanted, 0))
 
     dropped = []
     for table in tables:
@@ -273,7 +274,7 @@ def _moment(record: Mapping[str, Any]) -> float:
 def _count(summary: Mapping[str, Any], *names: str) -> int | None:
     if summary.get("operation") == "append" and names[0] != "added-records":
         return 0
-    found = [int(summary[name]) for name in names if name in summary]
+    found = [number for name in names if (number := whole(summary.get(name))) is not None]
     return sum(found) if found else None if names[0] == "added-records" else 0
 
 

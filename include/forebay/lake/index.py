@@ -191,13 +191,30 @@ class Index:
             self._view = replace(self._view, error=said)
 
 
+def entry(table: str, metadata: Json) -> Entry:
+    """A table's entry; one without anything but its name where its document is none that can be read."""
+    try:
+        return Entry.of(table, metadata)
+    except Exception:
+        # Anybody may have written it. The other tables are shown, whatever it is.
+        log.exception("%s: its metadata cannot be read", table)
+        return Entry(table, "", (), (), None, None, None, None, None, 0)
+
+
+def _drawn(graph: Graph, table: str, metadata: Json) -> None:
+    try:
+        graph.add(table, metadata)
+    except Exception:
+        log.exception("%s: its lineage cannot be read", table)
+
+
 def read(rest: Rest, at: float) -> View:
     """The whole lake, from the catalog."""
     entries: dict[str, Entry] = {}
     graph = Graph()
     for table, metadata in every(rest, rest.all_names()):
-        entries[table] = Entry.of(table, metadata)
-        graph.add(table, metadata)
+        entries[table] = entry(table, metadata)
+        _drawn(graph, table, metadata)
     return View.of(entries, rest.namespaces(), graph, at)
 
 
@@ -215,8 +232,8 @@ def renewed(rest: Rest, before: View, told: Iterable[str], listed: Iterable[str]
     left = [entries.pop(table) for table in sorted(gone | again) if table in entries]
     for table in gone | again:
         graph.remove(table)
-    came = [Entry.of(table, documents[table]) for table in sorted(documents)]
-    for entry in came:
-        entries[entry.table] = entry
-        graph.add(entry.table, documents[entry.table])
+    came = [entry(table, documents[table]) for table in sorted(documents)]
+    for each in came:
+        entries[each.table] = each
+        _drawn(graph, each.table, documents[each.table])
     return View(entries, namespaces, graph, at, "", before.vocabulary.renewed(left, came))

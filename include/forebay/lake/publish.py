@@ -22,6 +22,8 @@ from forebay.lake.branch import (
     Json,
     Shape,
     ancestry,
+    moment,
+    records,
     ref,
     snapshots,
     stamp,
@@ -219,15 +221,10 @@ def _replayed(
 
 def _who(theirs: Sequence[Json]) -> str:
     for snapshot in theirs:
-        moment = datetime.fromtimestamp(snapshot["timestamp-ms"] / 1000, UTC).strftime(
-            "%Y-%m-%d %H:%M:%S UTC"
-        )
-        number = snapshot["snapshot-id"]
+        at, number = moment(snapshot["timestamp-ms"] / 1000), snapshot["snapshot-id"]
         if stamp(snapshot, "run"):
-            return (
-                f"the run {stamp(snapshot, 'run')} of {stamp(snapshot, 'job')} (snapshot {number}, {moment})"
-            )
-        return f"a writer outside of Forebay's runs (snapshot {number}, {moment})"
+            return f"the run {stamp(snapshot, 'run')} of {stamp(snapshot, 'job')} (snapshot {number}, {at})"
+        return f"a writer outside of Forebay's runs (snapshot {number}, {at})"
     return "somebody"
 
 
@@ -257,7 +254,7 @@ def _reshaped(metadata: Json, branch: Branch, run: Run, head: int | None) -> dic
     """The property that keeps which publish changed the table's shape, for the way back: the last ones, newest first."""
     if branch.shape is None or branch.main_shape is None or branch.shape == branch.main_shape:
         return {}
-    before = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    before = records(metadata, RESHAPED_PROPERTY)
     change = {
         "job": run.job, "run": run.run, "head": head,
         "from": asdict(branch.main_shape), "to": asdict(branch.shape),
@@ -325,11 +322,11 @@ def take_back(rest: Rest, run: Run, tables: Sequence[str]) -> bool:
 
 def _broke_off(metadata: Json, run: Run, branches: Mapping[str, Branch]) -> bool:
     """Whether this table was published in one commit with tables that are still open; also where nobody knows."""
-    text = (metadata.get("properties") or {}).get(PUBLISHED_PROPERTY)
-    record = json.loads(text) if text else {}
-    if (record.get("job"), record.get("run")) != (run.job, run.run) or "together" not in record:
+    record = next(iter(records(metadata, PUBLISHED_PROPERTY)), {})
+    together = record.get("together")
+    if (record.get("job"), record.get("run")) != (run.job, run.run) or not isinstance(together, list):
         return True
-    return not branches.keys().isdisjoint(record["together"])
+    return not branches.keys().isdisjoint(map(str, together))
 
 
 def _take_back(rest: Rest, run: Run, half: Mapping[str, Json], conflict: PublishConflict) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from forebay.lake import replay
-from forebay.lake.branch import MAIN, Branch, Json, ancestry, on_main_before, ref, snapshots, stamp
+from forebay.lake.branch import MAIN, Branch, Json, ancestry, on_main_before, ref, snapshots, stamp, whole
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run, TaskTry
 from forebay.lake.publish import ATTEMPTS, drop_branch
@@ -83,10 +83,12 @@ def _put_back(rest: Rest, who: TaskTry, table: str, metadata: Json) -> bool:
         return False
     line = list(ancestry(known, branch.head, branch.base))[::-1]
     stale = [
-        index for index, each in enumerate(line) if _mine(each, who) and int(stamp(each, "try")) < who.number
+        index
+        for index, each in enumerate(line)
+        if _mine(each, who) and (whole(stamp(each, "try")) or 0) < who.number
     ]
     creator, _, number = branch.created_by.rpartition("/")
-    creates = creator == who.task and int(number) < who.number
+    creates = creator == who.task and (whole(number) or 0) < who.number
     if not stale:
         if len(line) or not (creates or (not creator and branch.head == branch.base)):
             return False

@@ -15,9 +15,11 @@ from forebay.lake.branch import (
     Json,
     ancestry,
     on_main_before,
+    records,
     ref,
     snapshots,
     stamp,
+    whole,
 )
 from forebay.lake.identity import RECORD, Run
 from forebay.lake.rest import Change
@@ -65,15 +67,14 @@ def result(
     table: str, head: int | None, base: int | None, line: Sequence[Json], replayed: bool, again: bool = False
 ) -> Published:
     def total(name: str) -> int:
-        return sum(int((each.get("summary") or {}).get(name) or 0) for each in line)
+        return sum(whole((each.get("summary") or {}).get(name)) or 0 for each in line)
 
     return Published(table, head, base, total("added-records"), total("deleted-records"), replayed, again)
 
 
 def published_record(metadata: Json) -> Json | None:
     """What the last publish left in the table's properties, None where main moved since."""
-    text = (metadata.get("properties") or {}).get(PUBLISHED_PROPERTY)
-    record: Json | None = json.loads(text) if text else None
+    record = next(iter(records(metadata, PUBLISHED_PROPERTY)), None)
     return record if record is not None and record["head"] == ref(metadata, MAIN) else None
 
 
@@ -99,7 +100,7 @@ def reversal(table: str, metadata: Json, record: Json, run: Run) -> Change:
             {"action": "set-default-sort-order", "sort-order-id": branch.main_shape.order},
         ]
     kept = {branch.key: text}
-    reshaped = json.loads((metadata.get("properties") or {}).get(RESHAPED_PROPERTY) or "[]")
+    reshaped = records(metadata, RESHAPED_PROPERTY)
     if reshaped and (reshaped[0]["job"], reshaped[0]["run"]) == (run.job, run.run):
         kept[RESHAPED_PROPERTY] = json.dumps(reshaped[1:], sort_keys=True)
     updates += [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forebay.lake.branch import (
+    LANDED,
     MAIN,
     REPLAY,
     UNSURE,
@@ -164,7 +165,12 @@ class _Rewrite:
                 {"action": "set-properties", "updates": {self.branch.key: self.branch.text()}}
             )
         for snapshot in self._new_snapshots:
-            summary = snapshot.setdefault("summary", {})
+            # What the lens alone may say is not taken from a client.
+            given = snapshot.get("summary") or {}
+            summary = {
+                name: text for name, text in given.items() if not name.startswith(STAMP) or _may_say(name)
+            }
+            snapshot["summary"] = summary
             summary.update(self.who.stamps(self.branch.base, self.asked.inputs, self.asked.complete))
             if self._anew:
                 summary[REPLAY] = "no"
@@ -336,6 +342,11 @@ class _Rewrite:
             self.branch = self.branch.with_properties(given)
         else:
             self.branch = self.branch.with_properties({}, tuple(map(str, update["removals"])))
+
+
+def _may_say(name: str) -> bool:
+    """Whether a client may put this into a snapshot's summary: Forebay's own writers and programs do."""
+    return name in (REPLAY, LANDED) or name.startswith(f"{STAMP}quarantine.")
 
 
 _PASSED = ("assert-table-uuid", "assert-last-assigned-field-id", "assert-last-assigned-partition-id")

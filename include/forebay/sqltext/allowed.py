@@ -63,6 +63,8 @@ _KINDS: dict[type[exp.Expr], str] = {
     exp.Alter: "alter table",
 }
 _FIRST = words("SELECT WITH VALUES TABLE ( INSERT UPDATE DELETE MERGE CREATE DROP ALTER TRUNCATE")
+_ENOUGH = 100
+"""Mistakes of a statement; nobody reads more at once."""
 _SYSTEM = words("information_schema pg_catalog main temp system")
 _ADVICE = "a job runs SELECT, INSERT, UPDATE, DELETE, MERGE, TRUNCATE, and CREATE, DROP and ALTER TABLE"
 
@@ -104,6 +106,9 @@ def inspect(tree: exp.Expr, start: int, problems: list[Problem]) -> Inspection:
     found = Inspection(kind)
     targets = _targets(tree, kind)
     for node in tree.walk():
+        if len(problems) >= _ENOUGH:
+            # Each is looked for in what is around it.
+            break
         name = type(node).__name__
         if name == "Table":
             _table(node, targets, found, start, problems)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
@@ -37,6 +37,20 @@ MAX_DEPTH = 100
 _OPEN = frozenset((TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE))
 _CLOSE = frozenset((TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END))
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# The parser reads what follows one of these a second time when the first reading fails, and so at each level of nesting:
+# a JOIN as one whose ON comes after further joins, a type's name with a bracket as a type.
+_JOINS = frozenset((TokenType.JOIN, TokenType.STRAIGHT_JOIN))
+_MATCHES = frozenset((TokenType.ON, TokenType.USING))
+_AFTER_JOINS = frozenset(
+    (
+        *(TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING, TokenType.ORDER_BY, TokenType.COMMA),
+        *(TokenType.UNION, TokenType.EXCEPT, TokenType.INTERSECT),
+    )
+)
+_SIDES = frozenset((TokenType.LEFT, TokenType.RIGHT, TokenType.FULL, TokenType.INNER, TokenType.OUTER))
+_NAMES_OF_TYPES = frozenset(TRINO.parser_class.TYPE_TOKENS)
+_READINGS, _SPARE = 8, 100_000
+"""How often the parser may have to read each word of a statement, and so many words more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,65 @@ def chunks(tokens: Iterable[Token]) -> Iterator[list[Token]]:
             chunk.append(token)
     if chunk:
         yield chunk
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is open between two brackets, or in the statement itself."""
+
+    is_type: bool = False
+    joins: list[Token] = field(default_factory=list)
+    """Those whose ON or USING has not come yet."""
+
+
+def bound(tokens: list[Token]) -> None:
+    """Raises SyntaxProblem for a JOIN without ON, and for what the parser would read over and over.
+
+    To be called before the parser: what it takes for such a text doubles with each join and each bracket.
+    """
+    levels, doubled, read = [_Level()], 0, 0
+    before: Token | None = None
+    for index, token in enumerate(tokens):
+        kind, level = token.token_type, levels[-1]
+        named = before is not None and before.token_type in (TokenType.DOT, TokenType.COLON)
+        if kind in _OPEN:
+            level = _Level(before is not None and before.token_type in _NAMES_OF_TYPES)
+            levels.append(level)
+            doubled += level.is_type
+        elif kind in _CLOSE and len(levels) > 1:
+            _joined(level)
+            doubled -= level.is_type
+            levels.pop()
+        elif kind in _JOINS and not named and not _needs_no_match(tokens, index):
+            level.joins.append(token)
+            doubled += 1
+        elif kind in _MATCHES and level.joins:
+            level.joins.pop()
+            doubled -= 1
+        elif kind in _AFTER_JOINS:
+            _joined(level)
+        read += 1 << min(doubled, 30)
+        if read > _READINGS * len(tokens) + _SPARE:
+            _joined(level)
+            raise SyntaxProblem(token.start, "joins, types or arrays are nested too deeply here")
+        before = token
+    _joined(levels[0])
+
+
+def _joined(level: _Level) -> None:
+    if level.joins:
+        message = (
+            "this JOIN has neither ON nor USING after its table: say which rows match, or write CROSS JOIN"
+        )
+        raise SyntaxProblem(level.joins[-1].start, message)
+
+
+def _needs_no_match(tokens: list[Token], index: int) -> bool:
+    """Whether the JOIN is a CROSS or a NATURAL one."""
+    words = [token.token_type for token in tokens[max(0, index - 3) : index]]
+    while words and words[-1] in _SIDES:
+        words.pop()
+    return bool(words) and words[-1] in (TokenType.CROSS, TokenType.NATURAL)
 
 
 def prepare(tokens: list[Token]) -> tuple[list[Token], list[Token]]:
@@ -125,6 +198,7 @@ def _like(token: Token, text: str) -> Token:
 
 def parse_chunk(tokens: list[Token], text: str) -> exp.Expr:
     """The syntax tree of one statement. Raises SyntaxProblem."""
+    bound(tokens)
     parser = TRINO.parser(error_level=ErrorLevel.IMMEDIATE)
     try:
         trees = [tree for tree in parser.parse(tokens, text) if tree is not None]

@@ -11,6 +11,9 @@ from sqlglot import exp
 
 from forebay.errors import ForebayError, suggestion
 
+_DIGITS = 38
+"""Of a decimal, on both sides of its point."""
+
 Scalar = str | int | float | Decimal | bool | date | datetime | None
 Value = Scalar | Sequence[Scalar]
 
@@ -95,12 +98,17 @@ def _double(value: float) -> exp.Expr:
 def _decimal(value: Decimal, name: str) -> exp.Expr:
     if not value.is_finite():
         raise ForebayError(f":{name} is {value}, which a decimal cannot hold")
+    # Looked at before it is written out: 1e3000000000 would be so many zeros.
+    if int(value.as_tuple().exponent) < -_DIGITS or (value and value.adjusted() >= _DIGITS):
+        raise ForebayError(f":{name} has more than the {_DIGITS} digits that a decimal can hold")
+    if not value:
+        value = value.quantize(Decimal(1).scaleb(min(0, int(value.as_tuple().exponent))))
     text = format(value, "f")
     digits = text.lstrip("-").replace(".", "").lstrip("0")
     scale = len(text.partition(".")[2])
     precision = max(len(digits), scale, 1)
-    if precision > 38:
-        raise ForebayError(f":{name} has {precision} digits, more than the 38 a decimal can hold")
+    if precision > _DIGITS:
+        raise ForebayError(f":{name} has {precision} digits, more than the {_DIGITS} a decimal can hold")
     return _cast(text, f"DECIMAL({precision}, {scale})")
 
 

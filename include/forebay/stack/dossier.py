@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from forebay.lake.branch import Branch, Json, ancestry, snapshots
+from forebay.lake.branch import Branch, Json, ancestry, snapshots, whole
 from forebay.lake.diff import sides
 from forebay.lake.history import Made, on_main, rolled_back
 from forebay.lake.identity import Run
@@ -199,8 +199,7 @@ def _kept(api: AirflowApi, run: KnownRun, task: Json, key: str, name: str) -> st
 
 
 def _bytes(snapshot: Mapping[str, Any]) -> int | None:
-    text = str((snapshot.get("summary") or {}).get("added-files-size") or "")
-    return int(text) if text.isdigit() else None
+    return whole((snapshot.get("summary") or {}).get("added-files-size"))
 
 
 def _mapping(found: object) -> Mapping[str, Any]:

@@ -48,12 +48,14 @@ class Sheet:
     table: str = ""
     schedule: str = ""
     do: str = ""
+    may: bool = False
+    """Whether who looks may query; of nobody else a text is read."""
 
     @property
     def parameters(self) -> dict[str, Given]:
         """The text's `:name` with the values they have; those that have none yet are empty."""
         try:
-            names = asked(self.sql).parameters if self.sql.strip() else ()
+            names = asked(self.sql).parameters if self.may and self.sql.strip() else ()
         except JobSpecError:
             names = tuple(self.given)
         return {name: self.given.get(name, Given("")) for name in names}
@@ -203,6 +205,7 @@ def _show(request: Request, who: Visitor, sheet: Sheet, *, status: int = 200, **
     mine = queries.workspaces(who)
     if sheet.workspace not in who.owners.names or not who.may("GET", sheet.workspace):
         sheet = replace(sheet, workspace=mine[0] if mine else "")
+    sheet = replace(sheet, may=bool(mine))
     setup, trouble = _warm(who, sheet.workspace) if mine else (None, "")
     view = index().view(wait=1.0)
     namespaces, first = _tree(who, sheet.workspace, view)
