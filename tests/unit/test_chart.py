@@ -168,6 +168,16 @@ def test_a_catalog_that_gives_tokens_is_reached_by_those_who_ask_for_them() -> N
     assert not _reaches(objects, STRANGER, CATALOG, 8181)
 
 
+def test_another_store_and_catalog_are_named_by_their_labels() -> None:
+    own = {"store": {"podLabels": {"app": "rgw"}, "port": 80}, "catalog": {"podLabels": {"app": "polaris"}}}
+    objects = render({"workspaces": WORKSPACES, "networkPolicies": own})
+    rgw, polaris = ("forebay", {"app": "rgw"}), ("forebay", {"app": "polaris"})
+    assert _reaches(objects, SPARK, rgw, 80)
+    assert not _reaches(objects, SPARK, S3, 8333)
+    assert _reaches(objects, LENS, polaris, 8181)
+    assert not _reaches(objects, TRINO, polaris, 8181)
+
+
 def test_stores_and_tokens_outside_of_the_cluster_are_reached_by_their_ports() -> None:
     values = {
         "storeCidrs": ["10.20.0.0/16"], "storePorts": [9000], "tokenCidrs": ["10.30.0.1/32"], "apiServerCidrs": ["10.96.0.1/32"],
