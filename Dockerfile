@@ -45,9 +45,10 @@ RUN python3 -m venv /opt/forebay \
     && /build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/forebay/sbom.cdx.json /opt/forebay
 
 FROM build AS airflow-packages
-COPY images/airflow.txt images/
+COPY images/airflow.txt images/team.txt images/
+# What jobs' own Python needs is looked at together with Airflow's, so that a conflict ends the build.
 RUN python3 -m venv /opt/forebay \
-    && /opt/forebay/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r images/airflow.txt \
+    && /opt/forebay/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r images/airflow.txt -r images/team.txt \
     && /opt/forebay/bin/pip install --no-cache-dir --no-deps /wheels/*.whl \
     && /opt/forebay/bin/pip uninstall -y pip \
     && /build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/forebay/sbom.cdx.json /opt/forebay
@@ -130,7 +131,9 @@ RUN apt-get -o Acquire::Check-Valid-Until=false update \
     && chmod g=u /opt/airflow && rm -f /var/log/* /etc/*-
 COPY --from=airflow-packages /opt/forebay /opt/forebay
 COPY --from=console /src/plugins /opt/forebay/plugins
+# Where Airflow's chart looks for it.
+COPY --chmod=755 images/airflow-entrypoint /entrypoint
 WORKDIR /opt/airflow
 USER 50000:0
-ENTRYPOINT ["dumb-init", "--"]
+ENTRYPOINT ["dumb-init", "--", "/entrypoint"]
 CMD ["airflow", "version"]

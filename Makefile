@@ -66,6 +66,7 @@ lock: install ## Resolve pyproject.toml into requirements.txt (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header pyproject.toml -o requirements.txt
 	@for name in build lens spark; do uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate -c requirements.txt images/$$name.in -o images/$$name.txt; done
 	@uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate images/airflow.in -o images/airflow.txt
+	@uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate -c images/airflow.txt images/team.in -o images/team.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate tests/kubernetes/tools.in -o tests/kubernetes/tools.txt
 
 .PHONY: clean

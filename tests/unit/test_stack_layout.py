@@ -386,13 +386,13 @@ def test_limits_become_resource_groups() -> None:
     from datetime import timedelta
 
     from forebay.spec.workspace import Limits
-    from forebay.stack.trino_groups import resource_groups, session_limits
+    from forebay.stack.trino_groups import resource_groups, session_limits, shares
 
     limits = {
         "sales": Limits(max_concurrent_tasks=2, max_concurrent_runs=3, timeout=timedelta(hours=2)),
         "hr": Limits(),
     }
-    made = resource_groups(limits, "reader")
+    made = resource_groups(shares(limits), "reader")
     batch = made["rootGroups"][0]["subGroups"][1]
     sales = next(group for group in batch["subGroups"] if group["name"] == "sales")
     assert sales["hardConcurrencyLimit"] == 6
@@ -403,7 +403,7 @@ def test_limits_become_resource_groups() -> None:
     ]
     # It cannot pass for a job, whatever it says of itself.
     assert made["selectors"][0] == {"user": "reader", "group": "forebay.interactive"}
-    assert session_limits(limits) == [
+    assert session_limits(shares(limits)) == [
         {
             "group": r"forebay\.batch\.sales\..*",
             "sessionProperties": {"query_max_run_time": "7200s"},

@@ -60,7 +60,7 @@ iceberg.rest-catalog.oauth2.server-uri={{ .Values.lake.tokenUrl }}
 {{- end }}
 iceberg.rest-catalog.vended-credentials-enabled=false
 fs.native-s3.enabled=true
-s3.endpoint={{ .Values.lake.s3.endpoint }}
+s3.endpoint={{ tpl .Values.lake.s3.endpoint . }}
 s3.region={{ .Values.lake.s3.region }}
 s3.path-style-access={{ .Values.lake.s3.pathStyle }}
 s3.aws-access-key=${ENV:LAKE_ACCESS_KEY}

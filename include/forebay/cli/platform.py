@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from forebay.cli.common import progress, repository
 from forebay.errors import ForebayError
+from forebay.registry import overrides
 from forebay.release import Chart, charts
 
 NAMES = tuple(chart.name for chart in charts())
@@ -47,6 +50,12 @@ class PlatformError(ForebayError):
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with the charts as <name>-<version>.tgz, where the internet is out of reach.",
 )
+@click.option(
+    "--registry",
+    metavar="HOST/PATH",
+    callback=lambda _context, _option, value: _registry(value),
+    help="Take all images from your own registry: the values that say so are written to .forebay/registry/.",
+)
 @click.option("--print", "only_print", is_flag=True, help="Print helm's commands, run nothing.")
 def command(
     size: str,
@@ -55,6 +64,7 @@ def command(
     only: tuple[str, ...],
     without: tuple[str, ...],
     archives: Path | None,
+    registry: str | None,
     only_print: bool,
 ) -> None:
     """Install or upgrade the platform on Kubernetes: every chart in order, with pinned versions and tested values.
@@ -66,17 +76,21 @@ def command(
     Examples:
       forebay platform --size m --site ../our-values
       forebay platform --without seaweedfs --print
+      forebay platform --size l --registry registry.example.com/forebay --charts charts --site ../our-values
     """
     here = repository()
-    for chart in charts():
-        if chart.name in without or (only and chart.name not in only):
-            continue
-        line = _install(chart, here, size, namespace, site, archives)
+    wanted = [each for each in charts() if each.name not in without and (not only or each.name in only)]
+    if not only_print:
+        # Before anything is installed: what comes last needs them too.
+        _need("helm", "Install helm 3.19 or newer.")
+        if any(each.name == "forebay" for each in wanted):
+            _need("kubectl", f"It copies the Secret {LAKE} to the workspaces' namespaces. Install kubectl.")
+    own = _write_overrides(here, registry) if registry else None
+    for chart in wanted:
+        line = _install(chart, here, size, namespace, site, archives, own)
         if only_print:
             click.echo(shlex.join(line))
             continue
-        if not shutil.which("helm"):
-            raise PlatformError("helm is not on PATH. Install helm 3.19 or newer.")
         progress(f"{chart.name} {chart.version}")
         done = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
@@ -127,8 +141,39 @@ def lend(namespace: str, kubectl: Sequence[str] = ("kubectl",)) -> list[str]:
     return copied
 
 
+def _need(program: str, why: str) -> None:
+    if not shutil.which(program):
+        raise PlatformError(f"{program} is not on PATH, so nothing was installed. {why}")
+
+
+def _registry(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*", value):
+        raise click.BadParameter(
+            "it is a host with a path, without https:// and without a slash at its end, such as registry.example.com/forebay."
+        )
+    return value
+
+
+def _write_overrides(here: Path, registry: str) -> Path:
+    """Writes the values that take each chart's images from `registry`; the folder that they are in."""
+    folder = here / ".forebay" / "registry"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in overrides(registry).items():
+        text = (
+            f"# Written by forebay platform --registry {registry}\n{yaml.safe_dump(values, sort_keys=False)}"
+        )
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
+    return folder
+
+
 def _install(
-    chart: Chart, here: Path, size: str, namespace: str, site: Path | None, archives: Path | None
+    chart: Chart,
+    here: Path,
+    size: str,
+    namespace: str,
+    site: Path | None,
+    archives: Path | None,
+    images: Path | None,
 ) -> list[str]:
     """helm's command for one chart."""
     if not chart.repository:
@@ -139,6 +184,8 @@ def _install(
         what = [chart.name, "--repo", chart.repository, "--version", chart.version]
     folder = here / "helm" / "values"
     values = [folder / f"{chart.name}.yaml", folder / size / f"{chart.name}.yaml"]
+    if images:
+        values.append(images / f"{chart.name}.yaml")
     if site:
         values.append(site / f"{chart.name}.yaml")
     files = [part for path in values if path.exists() for part in ("--values", str(path))]

@@ -241,6 +241,8 @@ def _template(
     }
     if cluster.priority_class:
         spec["priorityClassName"] = cluster.priority_class
+    if cluster.node_selector:
+        spec["nodeSelector"] = dict(cluster.node_selector)
     return {"metadata": {}, "spec": spec}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay.engines.background import EngineError
 from forebay.lake.connection import CATALOG
+from forebay.placement import placement
 
 _OURS = ("spark.kubernetes.", "spark.master", "spark.submit.", f"spark.sql.catalog.{CATALOG}.")
 _MAX_BYTES = 900_000
@@ -47,6 +48,8 @@ class Cluster:
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
     priority_class: str = ""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that its pods may run on."""
     keep_seconds: int = 3600
     """How long an application that has ended is kept to look at."""
     driver: Resources = Resources()
@@ -57,8 +60,11 @@ class Cluster:
 
     @classmethod
     def from_extra(cls, extra: Mapping[str, Any], workspace: str) -> Cluster:
-        """From the extra of an Airflow connection of type `kubernetes`; EngineError names what is wrong in it."""
-        namespace = str(extra.get("namespace") or f"forebay-{workspace.replace('_', '-')}")
+        """From the extra of an Airflow connection of type `kubernetes`; EngineError names what is wrong in it.
+
+        What it does not say of namespace, priority and nodes is said by the platform: see `forebay.placement`.
+        """
+        placed = placement(workspace)
         if not extra.get("image"):
             raise EngineError(
                 'The Spark connection names no image. Add it to its extra: {"image": "registry/forebay-spark:0.1.0"}.'
@@ -71,13 +77,14 @@ class Cluster:
         executors = extra.get("executors") or {}
         number = _number(extra, "executors.instances", executors.get("instances", 1))
         return cls(
-            namespace=namespace,
+            namespace=str(extra.get("namespace") or placed.namespace),
             image=str(extra["image"]),
             service_account=str(extra.get("service_account") or "spark"),
             secret=str(extra.get("secret") or "forebay-lake"),
             pull_policy=str(extra.get("image_pull_policy") or "IfNotPresent"),
             pull_secrets=tuple(map(str, extra.get("image_pull_secrets") or ())),
-            priority_class=str(extra.get("priority_class") or ""),
+            priority_class=str(extra.get("priority_class") or placed.priority_class),
+            node_selector=_labels(extra.get("node_selector")) or placed.node_selector,
             keep_seconds=_number(extra, "keep_seconds", extra.get("keep_seconds", 3600)),
             driver=Resources(
                 _number(extra, "driver_cores", extra.get("driver_cores", 1)),
@@ -137,6 +144,15 @@ def event_log(extra: Mapping[str, Any]) -> dict[str, str]:
 def plain(value: object) -> str:
     """A setting as Spark reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _labels(value: object) -> dict[str, str]:
+    if not isinstance(value or {}, Mapping):
+        raise EngineError(
+            f"node_selector: {value!r} in the Spark connection's extra is no mapping of labels, such as "
+            '{"forebay/role": "worker"}.'
+        )
+    return {str(name): str(each) for name, each in dict(value or {}).items()}  # type: ignore[call-overload]
 
 
 def _number(extra: Mapping[str, Any], name: str, value: object) -> int:

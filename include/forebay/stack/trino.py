@@ -9,7 +9,7 @@ from pathlib import Path
 from forebay.machine import java, trino
 from forebay.stack import trino_access, trino_rules
 from forebay.stack.layout import Stack, write_private
-from forebay.stack.trino_groups import limits_of, resource_groups, session_limits
+from forebay.stack.trino_groups import limits_of, resource_groups, session_limits, shares
 
 LAKE, WORKSHEET = "lake", "worksheet"
 """The catalogs of what is published: for people, and for the SQL page's queries, where nobody can write."""
@@ -57,7 +57,7 @@ def write(stack: Stack) -> None:
 
 def files(stack: Stack) -> dict[str, str]:
     """The configuration files below `folder`, by their paths."""
-    limits = limits_of(stack.root)
+    given = shares(limits_of(stack.root))
     owners, reader = (trino_access.TASKS, trino_access.ADMIN), trino_access.WORKSHEET
     access = trino_rules.files(str(folder(stack) / "etc"), owners, reader, WORKSHEET)
     return {
@@ -101,14 +101,14 @@ def files(stack: Stack) -> dict[str, str]:
                 "resource-groups.config-file": str(folder(stack) / "etc" / "resource-groups.json"),
             }
         ),
-        "etc/resource-groups.json": json.dumps(resource_groups(limits, reader), indent=1),
+        "etc/resource-groups.json": json.dumps(resource_groups(given, reader), indent=1),
         "etc/session-property-config.properties": _properties(
             {
                 "session-property-config.configuration-manager": "file",
                 "session-property-manager.config-file": str(folder(stack) / "etc" / "session-limits.json"),
             }
         ),
-        "etc/session-limits.json": json.dumps(session_limits(limits), indent=1),
+        "etc/session-limits.json": json.dumps(session_limits(given), indent=1),
         f"etc/catalog/{LAKE}.properties": _properties(lake_catalog(stack)),
         # What Trino's rules do not ask about, such as ALTER TABLE … EXECUTE, the catalog itself refuses.
         f"etc/catalog/{WORKSHEET}.properties": _properties(

@@ -1,9 +1,13 @@
-"""Trino's resource groups and session limits, made from the limits in each workspace.yaml."""
+"""Trino's resource groups and session limits: here from the limits in each workspace.yaml, in the chart from its values.
+
+Both have this one shape: helm/forebay/templates/trino.yaml makes the same of the same shares.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +18,29 @@ from forebay.errors import ForebayError
 if TYPE_CHECKING:
     from forebay.spec.workspace import Limits
 
+_MOST = 1000
 _QUEUED = 1000
 _INTERACTIVE = 4
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a workspace's jobs may take of Trino at most."""
+
+    queries: int
+    """Queries that run at once."""
+    queued: int = _QUEUED
+    """Queries that wait at most, before others are refused."""
+    job_queries: int | None = None
+    """Queries of one job that run at once; as many as of the workspace where it is None."""
+    memory_percent: int = 100
+    """Of Trino's memory: with more in use no further query begins."""
+    weight: int = 1
+    """How often it is its turn, against other workspaces."""
+    max_run_time: str = ""
+    """Longest time of one query, with its wait, as Trino writes it: 2h."""
+    max_memory: str = ""
+    """Most memory of one query on all nodes together: 20GB."""
 
 
 def limits_of(root: Path) -> dict[str, Limits]:
@@ -33,63 +58,72 @@ def limits_of(root: Path) -> dict[str, Limits]:
     return found
 
 
-def resource_groups(limits: Mapping[str, Limits], reader: str) -> dict[str, Any]:
+def shares(limits: Mapping[str, Limits]) -> dict[str, Share]:
+    """What each workspace.yaml lets its jobs take: a job has as many queries at work at once as it may have tasks."""
+    return {
+        name: Share(
+            queries=limit.max_concurrent_tasks * limit.max_concurrent_runs,
+            job_queries=limit.max_concurrent_tasks,
+            max_run_time="" if limit.timeout is None else _duration(limit.timeout),
+        )
+        for name, limit in limits.items()
+    }
+
+
+def resource_groups(
+    given: Mapping[str, Share], reader: str, interactive: int = _INTERACTIVE
+) -> dict[str, Any]:
     """Content of the file of Trino's resource groups: `batch` with a group for each workspace and job, `interactive`.
 
-    A job has as many queries at work at once as it may have tasks. People's queries wait for no job's. `reader` is a
-    user who asks for people only, whatever it says of itself.
+    People's queries, of which `interactive` run at once, wait for no job's. `reader` is a user who asks for people only,
+    whatever it says of itself.
     """
     workspaces = [
-        _group(
-            name,
-            limit.max_concurrent_tasks * limit.max_concurrent_runs,
-            [_group("${job}", limit.max_concurrent_tasks)],
-        )
-        for name, limit in sorted(limits.items())
+        {
+            **_group(name, share.queries, share.queued, share.memory_percent),
+            "schedulingWeight": share.weight,
+            "subGroups": [_group("${job}", share.job_queries or share.queries, share.queued)],
+        }
+        for name, share in sorted(given.items())
     ]
-    selectors = [
-        {"source": rf"{SOURCE}{name}\.(?<job>[^.]+)", "group": f"forebay.batch.{name}.${{job}}"}
-        for name in sorted(limits)
-    ]
+    batch = {**_group("batch", _MOST), "schedulingWeight": 1, "schedulingPolicy": "weighted_fair"}
+    people = {**_group("interactive", interactive), "schedulingWeight": 3}
     return {
         "rootGroups": [
             {
-                **_group("forebay", 1000),
+                **_group("forebay", _MOST),
                 "schedulingPolicy": "weighted_fair",
-                "subGroups": [
-                    {**_group("interactive", _INTERACTIVE), "schedulingWeight": 3},
-                    {**_group("batch", 1000, workspaces), "schedulingWeight": 1},
-                ],
+                "subGroups": [people, {**batch, "subGroups": workspaces} if workspaces else batch],
             }
         ],
         "selectors": [
             {"user": re.escape(reader), "group": "forebay.interactive"},
-            *selectors,
+            *(
+                {"source": rf"{SOURCE}{name}\.(?<job>[^.]+)", "group": f"forebay.batch.{name}.${{job}}"}
+                for name in sorted(given)
+            ),
             {"group": "forebay.interactive"},
         ],
     }
 
 
-def session_limits(limits: Mapping[str, Limits]) -> list[dict[str, Any]]:
-    """Content of the file of Trino's session properties: no query of a job runs longer than a run of it may."""
-    return [
-        {
-            "group": rf"forebay\.batch\.{name}\..*",
-            "sessionProperties": {"query_max_run_time": _duration(limit.timeout)},
-        }
-        for name, limit in sorted(limits.items())
-        if limit.timeout is not None
-    ]
+def session_limits(given: Mapping[str, Share]) -> list[dict[str, Any]]:
+    """Content of the file of Trino's session properties: how long a query of a workspace's jobs runs, how big it gets."""
+    found = []
+    for name, share in sorted(given.items()):
+        properties = {"query_max_run_time": share.max_run_time, "query_max_memory": share.max_memory}
+        if said := {key: value for key, value in properties.items() if value}:
+            found.append({"group": rf"forebay\.batch\.{name}\..*", "sessionProperties": said})
+    return found
 
 
-def _group(name: str, running: int, subgroups: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    group: dict[str, Any] = {
+def _group(name: str, running: int, queued: int = _QUEUED, percent: int = 100) -> dict[str, Any]:
+    return {
         "name": name,
-        "softMemoryLimit": "100%",
+        "softMemoryLimit": f"{percent}%",
         "hardConcurrencyLimit": running,
-        "maxQueued": _QUEUED,
+        "maxQueued": queued,
     }
-    return {**group, "subGroups": subgroups} if subgroups else group
 
 
 def _duration(value: timedelta) -> str:

@@ -15,6 +15,8 @@ Engine = Callable[[Json], tuple[str, str] | None]
 """Asks a task's engine about its query: how it stands there and where; None where there is none."""
 
 _LONG = 60.0
+_POOLS = 100
+"""How many of Airflow's pools are looked at."""
 _DETAILS = 20
 """Of how many tasks Airflow is asked what keeps them."""
 _DONE = ("success", "skipped", "removed")
@@ -200,6 +202,16 @@ class _Look:
             what = f"{key} waits for the pool {pool}: it has no free slot."
             evidence = f"{found['occupied_slots']} of {found['slots']} slots are taken, {slots} needed"
             return Reason("pool", "wait", what, evidence, (Link(f"Pool {pool}", "pools"), *links))
+        # Of more than that, the first are known only.
+        if task["state"] == "scheduled" and found is None and 0 < len(self._pools) < _POOLS:
+            what = f"{key} waits for the pool {pool}, which is not there."
+            evidence = (
+                "no such pool in Airflow; on a platform the chart's job forebay-pools makes one per workspace"
+            )
+            return Reason(
+                "no pool", "warn", what, evidence, (Link("Pools", "pools"), *links),
+                "kubectl get jobs,pods -A -l app.kubernetes.io/name=pools",
+            )  # fmt: skip
         working = sum(each["state"] in ("running", "queued") for each in self.tasks)
         most = int(dag.get("max_active_tasks") or 0)
         if task["state"] == "scheduled" and most and working >= most:
@@ -263,7 +275,9 @@ class _Look:
     def _pool(self, name: str) -> Json | None:
         if not self._pools:
             try:
-                self._pools = {str(each["name"]): each for each in self.api.get("/pools", limit=100)["pools"]}
+                self._pools = {
+                    str(each["name"]): each for each in self.api.get("/pools", limit=_POOLS)["pools"]
+                }
             except ApiError:
                 return None
         return self._pools.get(name)

@@ -1,0 +1,80 @@
+"""Where a workspace's work goes on a platform, and that nothing is placed on one machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forebay.engines.background import EngineError
+from forebay.engines.spark_application import manifest
+from forebay.engines.spark_settings import Cluster, Program
+from forebay.lake.connection import CatalogConfig
+from forebay.lake.identity import TaskTry
+from forebay.placement import PlacementError, placement
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = {"image": "registry.example.com/forebay-spark:0.1.0"}
+TOLD = json.dumps(
+    {
+        "flights": {
+            "namespace": "lake-flights",
+            "pool": "flights",
+            "priorityClass": "forebay-interactive",
+            "nodeSelector": {"forebay/role": "worker"},
+        }
+    }
+)
+
+
+def test_nobody_says_it_on_one_machine() -> None:
+    found = placement("night_shift", {})
+    assert (found.namespace, found.pool, found.priority_class) == ("forebay-night-shift", "", "")
+    assert found.node_selector == {}
+    # Nor of a workspace that the platform does not name.
+    assert placement("others", {"FOREBAY_WORKSPACES": TOLD}).pool == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"flights": "pool"}', '{"flights": {"nodeSelector": "worker"}}']
+)
+def test_what_the_chart_did_not_write_is_refused(text: str) -> None:
+    with pytest.raises(PlacementError, match="FOREBAY_WORKSPACES"):
+        placement("flights", {"FOREBAY_WORKSPACES": text})
+
+
+def test_sparks_pods_are_where_the_platform_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_WORKSPACES", TOLD)
+    config = CatalogConfig("http://catalog", "lake", "key", "secret", "http://s3", lens="http://lens")
+    who = TaskTry("flights.daily_delays", "run", "clean", 1)
+    program = Program("clean.py", {"clean.py": ""})
+    made = manifest(who, Cluster.from_extra(IMAGE, "flights"), program, config.seen_by(who))
+    assert made["metadata"]["namespace"] == "lake-flights"
+    for role in ("driver", "executor"):
+        pod = made["spec"][role]["template"]["spec"]
+        assert pod["priorityClassName"] == "forebay-interactive"
+        assert pod["nodeSelector"] == {"forebay/role": "worker"}
+
+
+def test_the_connection_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_WORKSPACES", TOLD)
+    own = {"namespace": "elsewhere", "priority_class": "ours", "node_selector": {"disk": "fast"}}
+    cluster = Cluster.from_extra({**IMAGE, **own}, "flights")
+    assert (cluster.namespace, cluster.priority_class) == ("elsewhere", "ours")
+    assert cluster.node_selector == {"disk": "fast"}
+    with pytest.raises(EngineError, match="node_selector: 'fast' in the Spark connection's extra"):
+        Cluster.from_extra({**IMAGE, "node_selector": "fast"}, "flights")
+
+
+@pytest.mark.parametrize(("told", "pool"), [("", "default_pool"), (TOLD, "flights")])
+def test_every_task_of_a_job_uses_its_workspaces_pool(
+    monkeypatch: pytest.MonkeyPatch, told: str, pool: str
+) -> None:
+    from forebay.dag import build_dag
+    from forebay.project import Project
+
+    monkeypatch.setenv("FOREBAY_WORKSPACES", told)
+    dag = build_dag(Project(ROOT).load_job("flights", "daily_delays"))
+    assert len(dag.tasks) > 5
+    assert {task.pool for task in dag.tasks} == {pool}
