@@ -96,16 +96,23 @@ def record(
     With a `job`, Airflow shows the row to those who may see that job; without one to everybody who may see the
     audit log at all. The audit page also looks at the workspace; what is about none it shows to admins.
     """
+    with create_session() as session:
+        session.add(row(who, event, workspace=workspace, job=job, run=run, **details))
+
+
+def row(
+    who: Visitor, event: str, *, workspace: str = "", job: str = "", run: str = "", **details: object
+) -> Log:
+    """What `record` notes, for a session that has more to write."""
     kept = {"workspace": workspace, **{name: value for name, value in details.items() if value is not None}}
-    row = Log(
+    made = Log(
         event=f"{OURS}{event}"[:60],
         owner=str(who.user.get_id()),
         owner_display_name=who.name,
         extra=json.dumps(kept, sort_keys=True, default=str),
     )
-    row.dag_id, row.run_id = job or None, run or None
-    with create_session() as session:
-        session.add(row)
+    made.dag_id, made.run_id = job or None, run or None
+    return made
 
 
 def events(who: Visitor, wanted: Wanted, limit: int) -> Iterator[Happened]:

@@ -8,6 +8,7 @@ import json
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -100,10 +101,13 @@ def setup(who: Visitor, workspace: str) -> Setup:
     """The engine of a workspace's SQL, on what is published. Raises ForebayError."""
     file = who.owners.files.get(workspace)
     conn_id = file.spec.connections.sql if file is not None else "lake_sql"
-    found = connection(conn_id)
+    # Two questions to Airflow's database, or whatever keeps its connections, at the same time.
+    with ThreadPoolExecutor(1) as beside:
+        catalog = beside.submit(lake)
+        found = connection(conn_id)
     if found is None:
         raise ForebayError(f"Airflow has no connection '{conn_id}', which names the SQL engine.")
-    config, extra = lake().published(), found.extra_dejson
+    config, extra = catalog.result().published(), found.extra_dejson
     limits = Limits.from_extra(extra)
     engine: Engine
     if found.conn_type == "duckdb":
@@ -120,22 +124,21 @@ def setup(who: Visitor, workspace: str) -> Setup:
 
 
 def remember(who: Visitor, asked: Past) -> None:
-    """Notes a query before it runs: in the audit, and with its text in the history."""
-    audit.record(
+    """Notes a query before anybody gets its rows: in the audit, and with its text in the history, both or neither."""
+    noted = audit.row(
         who, "query", workspace=asked.workspace, query=asked.id, engine=asked.engine, tables=list(asked.tables),
         format=asked.format,
     )  # fmt: skip
+    text = Log(
+        event=_EVENT,
+        dag_id=HIDDEN,
+        run_id=asked.id,
+        owner=asked.owner,
+        owner_display_name=asked.who,
+        extra=json.dumps(_kept(asked)),
+    )
     with create_session() as session:
-        session.add(
-            Log(
-                event=_EVENT,
-                dag_id=HIDDEN,
-                run_id=asked.id,
-                owner=asked.owner,
-                owner_display_name=asked.who,
-                extra=json.dumps(_kept(asked)),
-            )
-        )
+        session.add_all([noted, text])
 
 
 def ended(query: str, **result: Any) -> None:

@@ -132,7 +132,7 @@ def query_tables(
 
     Of very many tables it names the first ones, and says that there are `more`: ask with a longer beginning.
     """
-    view = index().view(wait=2)
+    view = index().view(wait=2, names=True)
     names = sorted(name for name in view.entries if name.startswith(begin.lower()))
     found = [entry for entry in map(view.entries.__getitem__, names) if who.reads(entry.namespace)]
     tables = [

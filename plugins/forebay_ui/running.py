@@ -96,7 +96,7 @@ def start(
     format: Format = "rows",
     rows: int | None = None,
 ) -> Running:
-    """Checks a query and its asker's rights, notes it, and starts it. Raises ForebayError."""
+    """Checks a query and its asker's rights, starts it, and notes it before anybody gets a row. Raises ForebayError."""
     queries.must_query(who, workspace)
     setup = queries.setup(who, workspace)
     found = asked(sql)
@@ -115,9 +115,12 @@ def start(
     worker = queries.pool().take(setup)
     made = Running(past, worker, limits)
     try:
-        queries.remember(who, past)
         RUNNING[past.id] = made
-        worker.run(job, limits)
+        try:
+            # The engine begins while the database writes: what cannot be noted ends before it is read.
+            worker.run(job, limits)
+        finally:
+            queries.remember(who, past)
     except ForebayError as error:
         made.broke = str(error)
         made.finish()

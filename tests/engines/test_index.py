@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 
+import pytest
 from lake import Lake
 from test_history import derive
 from test_rollback import write
 
-from forebay.lake.index import Index, read, renewed
+from forebay.lake import index as index_module
+from forebay.lake.branch import Json
+from forebay.lake.history import every
+from forebay.lake.index import Entry, Index, View, read, renewed
 from forebay.lake.rest import Change, Rest
 
 
@@ -79,3 +85,44 @@ def test_a_table_with_records_of_strangers_hides_no_other(lake: Lake, rest: Rest
     after = renewed(rest, before, [name, lake.name("b")], None, time.time())
     assert after.entries[name].rows == 1
     assert after.entries[lake.name("b")].rows == 2
+
+
+def test_of_a_big_lake_the_names_come_first(lake: Lake, rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is big and how often it is told are made small, as a real big lake takes minutes to fill."""
+    write(lake, rest, "r", "a", "(1)")
+    derive(lake, "reads", "a", "b")
+    monkeypatch.setattr(index_module, "_MANY", 1)
+    heard: list[View] = []
+    whole = read(rest, time.time(), heard.append)
+    (names,) = heard
+    assert names.at is None
+    assert names.left == len(names.entries) == len(whole.entries)
+    assert names.entries[lake.name("a")] == Entry.named(lake.name("a"))
+    assert not names.graph.down(lake.name("a")), "what depends on the whole is not told from a part"
+    assert [hit.entry.table for hit in names.search(lake.name("a"), lambda _: True)[0]] == [lake.name("a")]
+    assert [entry.table for entry in whole.tables[lake.namespace]] == [lake.name("a"), lake.name("b")]
+    assert whole.at is not None
+    assert whole.left == 0
+
+    # Who needs the whole waits for it, whoever is content with names does not.
+    held = threading.Event()
+    monkeypatch.setattr(index_module, "every", _slowly(held))
+    index = Index(lambda: lake.config)
+    seen = index.view(wait=20, names=True)
+    assert seen.left == len(seen.entries) > 0
+    assert index.view(wait=0.1).at is None
+    held.set()
+    assert index.view(wait=20).at is not None
+
+
+def _slowly(held: threading.Event) -> Callable[..., Iterator[tuple[str, Json]]]:
+    def slowly(
+        rest: Rest, names: Sequence[str], tell: Callable[[int, int], None]
+    ) -> Iterator[tuple[str, Json]]:
+        found = every(rest, names, tell)
+        first = next(found)
+        assert held.wait(20)
+        yield first
+        yield from found
+
+    return slowly

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forebay.lake.branch import MAIN, Branch, Json, ref, snapshots
@@ -25,6 +25,10 @@ _OVERLAP = 10.0
 """Seconds that a word of a publish may come late."""
 _IDLE = 300.0
 """After so many seconds without a look the index is not kept fresh."""
+_MANY = 500
+"""From so many tables on their names are given before they are read."""
+_TELL = 5.0
+"""Seconds between two words of how far a reading is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ class Entry:
         return self.table.rpartition(".")[2]
 
     @classmethod
+    def named(cls, table: str) -> Entry:
+        """A table of which nothing but the name is known yet."""
+        return cls(table, "", (), (), None, None, None, None, None, 0)
+
+    @classmethod
     def of(cls, table: str, metadata: Json) -> Entry:
         about = describe(table, metadata)
         head = ref(metadata, MAIN)
@@ -72,15 +81,34 @@ class View:
     namespaces: tuple[str, ...] = ()
     graph: Graph = field(default_factory=Graph)
     at: float | None = None
-    """When it was read, in seconds since 1970; None before the first time."""
+    """When it was read, in seconds since 1970; None before the whole of it has been read for the first time."""
     error: str = ""
     """Why it could not be read the last time, if so."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     """What search looks through."""
+    tables: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    """Those of each namespace that has some, by their names."""
+    left: int = 0
+    """Tables of which only the names are known yet."""
 
     @classmethod
-    def of(cls, entries: Mapping[str, Entry], namespaces: Iterable[str], graph: Graph, at: float) -> View:
-        return cls(entries, tuple(namespaces), graph, at, "", Vocabulary.of(entries.values()))
+    def of(
+        cls, entries: Mapping[str, Entry], namespaces: Iterable[str], graph: Graph, at: float | None,
+        vocabulary: Vocabulary | None = None, left: int = 0,
+    ) -> View:  # fmt: skip
+        tables: dict[str, list[Entry]] = {}
+        for name in sorted(entries):
+            tables.setdefault(entries[name].namespace, []).append(entries[name])
+        return cls(
+            entries,
+            tuple(namespaces),
+            graph,
+            at,
+            "",
+            vocabulary or Vocabulary.of(entries.values()),
+            tables,
+            left,
+        )
 
     def search(self, words: str, allowed: Callable[[str], bool], limit: int = 50) -> tuple[list[Hit], int]:
         """The first tables with all the words in names, columns or comments, best first; and how many there are."""
@@ -126,16 +154,26 @@ class Index:
         """When the last reading began, in seconds since 1970."""
         self._whole, self._listed = _Turn(), _Turn()
 
-    def view(self, wait: float = 3.0) -> View:
-        """What is known; the first time, or after a long time, waits for it so many seconds."""
+    def view(self, wait: float = 3.0, *, names: bool = False) -> View:
+        """What is known; the first time, or after a long time, waits for it so many seconds.
+
+        With `names` it does not wait for the rest of a big lake once its tables' names are known.
+        """
         with self._turn:
             self._looked = time.monotonic()
-            if not self._alive:
+            started = not self._alive
+            if started:
                 self._alive = True
                 threading.Thread(target=self._keep, name="forebay-index", daemon=True).start()
-                self._wait(wait)
-            elif self._view.at is None and not self._view.error:
-                self._wait(wait)
+            if started or (self._view.at is None and not self._view.error):
+                before = self._turns
+                self._turn.wait_for(
+                    lambda: (
+                        self._turns != before
+                        or (names and self._view.at is None and bool(self._view.entries))
+                    ),
+                    wait,
+                )
             return self._view
 
     def changed(self, tables: Iterable[str]) -> None:
@@ -143,10 +181,6 @@ class Index:
         with self._turn:
             self._told.update(tables)
             self._turn.notify_all()
-
-    def _wait(self, seconds: float) -> None:
-        before = self._turns
-        self._turn.wait_for(lambda: self._turns != before, seconds)
 
     def _keep(self) -> None:
         """The life of the thread: it ends when nobody has looked for a while."""
@@ -171,7 +205,7 @@ class Index:
         try:
             with Rest(self._config(), timeout=10) as rest:
                 if self._view.at is None or (whole and self._whole.due()):
-                    self._view = read(rest, at)
+                    self._view = read(rest, at, self._so_far if self._view.at is None else None)
                     self._whole.done(began)
                 else:
                     names = None
@@ -190,6 +224,11 @@ class Index:
             said = str(error) if known else f"reading the catalog broke ({type(error).__name__})"
             self._view = replace(self._view, error=said)
 
+    def _so_far(self, view: View) -> None:
+        with self._turn:
+            self._view = view
+            self._turn.notify_all()
+
 
 def entry(table: str, metadata: Json) -> Entry:
     """A table's entry; one without anything but its name where its document is none that can be read."""
@@ -198,7 +237,7 @@ def entry(table: str, metadata: Json) -> Entry:
     except Exception:
         # Anybody may have written it. The other tables are shown, whatever it is.
         log.exception("%s: its metadata cannot be read", table)
-        return Entry(table, "", (), (), None, None, None, None, None, 0)
+        return Entry.named(table)
 
 
 def _drawn(graph: Graph, table: str, metadata: Json) -> None:
@@ -208,14 +247,24 @@ def _drawn(graph: Graph, table: str, metadata: Json) -> None:
         log.exception("%s: its lineage cannot be read", table)
 
 
-def read(rest: Rest, at: float) -> View:
-    """The whole lake, from the catalog."""
+def read(rest: Rest, at: float, tell: Callable[[View], None] | None = None) -> View:
+    """The whole lake, from the catalog. Of a big one `tell` hears what is known meanwhile: first the names."""
+    names, namespaces = rest.all_names(), rest.namespaces()
     entries: dict[str, Entry] = {}
     graph = Graph()
-    for table, metadata in every(rest, rest.all_names()):
+    told = 0.0
+
+    def far(done: int, of: int) -> None:
+        nonlocal told
+        if tell is not None and of >= _MANY and time.monotonic() - told > _TELL:
+            unread = {name: Entry.named(name) for name in names}
+            tell(View.of(unread | entries, namespaces, Graph(), None, left=of - len(entries)))
+            told = time.monotonic()
+
+    for table, metadata in every(rest, names, far):
         entries[table] = entry(table, metadata)
         _drawn(graph, table, metadata)
-    return View.of(entries, rest.namespaces(), graph, at)
+    return View.of(entries, namespaces, graph, at)
 
 
 def renewed(rest: Rest, before: View, told: Iterable[str], listed: Iterable[str] | None, at: float) -> View:
@@ -236,4 +285,4 @@ def renewed(rest: Rest, before: View, told: Iterable[str], listed: Iterable[str]
     for each in came:
         entries[each.table] = each
         _drawn(graph, each.table, documents[each.table])
-    return View(entries, namespaces, graph, at, "", before.vocabulary.renewed(left, came))
+    return View.of(entries, namespaces, graph, at, before.vocabulary.renewed(left, came))

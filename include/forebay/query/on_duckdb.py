@@ -11,6 +11,7 @@ from forebay.engines.background import EngineError
 from forebay.engines.session import attached, lock
 from forebay.lake.connection import CATALOG, CatalogConfig, LakeError
 from forebay.lake.rest import Rest
+from forebay.sqlquote import literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,8 @@ class DuckDBReader:
         statements = self._connection.extract_statements(sql)
         if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
             raise EngineError("Only one SELECT runs here.")
-        row = self._connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+        # As a literal: for a bound value DuckDB imports pandas first, which takes longer than most queries.
+        row = self._connection.execute(f"SELECT json_serialize_sql({literal(sql)}::VARCHAR)").fetchone()
         named, ctes = set(), set()
         for node in _nodes(json.loads(row[0] if row else "{}")):
             kind = node.get("type")

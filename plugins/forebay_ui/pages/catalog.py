@@ -40,7 +40,7 @@ Snapshot = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="A snapsh
 
 @router.get("", response_class=HTMLResponse)
 def catalog(request: Request, who: Visiting, q: Words = "") -> HTMLResponse:
-    view = index().view()
+    view = index().view(names=True)
     hits, total = view.search(q, who.reads) if q else ([], 0)
     return _render(
         request,
@@ -57,8 +57,8 @@ def catalog(request: Request, who: Visiting, q: Words = "") -> HTMLResponse:
 
 @router.get("/{namespace}", response_class=HTMLResponse, dependencies=[Sees])
 def namespace(request: Request, who: Visiting, namespace: str, page: Page = 1) -> HTMLResponse:
-    view = index().view()
-    tables = _tables(view, namespace)
+    view = index().view(names=True)
+    tables = view.tables.get(namespace, ())
     if not tables and namespace not in view.namespaces and view.at is not None:
         raise HTTPException(404, f"There is no namespace '{namespace}'.")
     shown = tables[(page - 1) * _PAGE : page * _PAGE]
@@ -153,7 +153,7 @@ def list_tables(namespace: str) -> list[dict[str, Any]]:
     view = _ready()
     if namespace not in view.namespaces:
         raise HTTPException(404, f"There is no namespace '{namespace}'.")
-    return [_entry(entry) for entry in _tables(view, namespace)]
+    return [_entry(entry) for entry in view.tables.get(namespace, ())]
 
 
 @api.get("/catalog/{namespace}/{table}")
@@ -211,19 +211,14 @@ def _render(request: Request, who: Visiting, template: str, view: View, **contex
 def _ready() -> View:
     view = index().view(wait=10)
     if view.at is None:
-        raise HTTPException(503, view.error or "The catalog is being read. Ask again in a moment.")
+        far = f": {len(view.entries) - view.left:,} of {len(view.entries):,} tables" if view.left else ""
+        raise HTTPException(503, view.error or f"The catalog is being read{far}. Ask again in a moment.")
     return view
 
 
 def _namespaces(view: View, who: Visiting) -> list[tuple[str, int]]:
-    counts = dict.fromkeys(view.namespaces, 0)
-    for entry in view.entries.values():
-        counts[entry.namespace] = counts.get(entry.namespace, 0) + 1
-    return [(name, number) for name, number in sorted(counts.items()) if who.reads(name)]
-
-
-def _tables(view: View, namespace: str) -> list[Entry]:
-    return sorted((e for e in view.entries.values() if e.namespace == namespace), key=lambda e: e.table)
+    names = sorted({*view.namespaces, *view.tables})
+    return [(name, len(view.tables.get(name, ()))) for name in names if who.reads(name)]
 
 
 def _id(number: int | None) -> str | None:

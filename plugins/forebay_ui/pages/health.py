@@ -5,7 +5,6 @@ What is down is said first, with what mends it; whatever is down, the rest is sh
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from forebay.lake.index import Entry
+from forebay.lake.index import Entry, View
 from forebay_ui.auth import Visiting
 from forebay_ui.component import Component
 from forebay_ui.html import render
@@ -62,7 +61,7 @@ def health(request: Request, who: Visiting, found: Components) -> HTMLResponse:
     bad = [each for each in found if each.state in ("bad", "warn")]
     runs, trouble = _runs(who)
     view = index().view(wait=1.0)
-    tables = changed(view.entries.values(), who)
+    tables = changed(view, who)
     return render(
         request, "health.html", who=who, places=request.app.state.places, title="Health", first=said(found),
         components=found, bad=bad, runs=runs, trouble=trouble, tables=tables[:_TABLES], more=len(tables) - _TABLES,
@@ -95,7 +94,7 @@ def health_components(found: Components) -> list[dict[str, Any]]:
 def health_day(who: Visiting) -> dict[str, Any]:
     """The last day of what you may see: each workspace's runs, and the tables that changed, newest first."""
     runs, trouble = _runs(who)
-    tables = changed(index().view(wait=1.0).entries.values(), who)
+    tables = changed(index().view(wait=1.0), who)
     return {
         "runs": [{**asdict(each), "state": each.state[1]} for each in runs],
         "trouble": trouble,
@@ -112,8 +111,9 @@ def health_word() -> JSONResponse:
     return JSONResponse({"status": "healthy"})
 
 
-def changed(entries: Iterable[Entry], who: Visiting) -> list[Entry]:
-    """Tables of the last day that the visitor may see, newest first."""
+def changed(view: View, who: Visiting) -> list[Entry]:
+    """Tables of the last day that the visitor may see, newest first; none as long as only some have been read."""
+    entries = view.entries.values() if view.at is not None else ()
     since = time.time() - DAY.total_seconds()
     found = [each for each in entries if each.changed and each.changed > since and who.reads(each.namespace)]
     return sorted(found, key=lambda each: -(each.changed or 0))

@@ -3,7 +3,7 @@
 A worksheet: one SELECT at a time, in Trino's dialect, on what is published. It only reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -153,11 +153,8 @@ def kept(request: Request, who: Visiting) -> HTMLResponse:
 @router.get("/tables/{namespace}", response_class=HTMLResponse, dependencies=[Depends(of_namespace("GET"))])
 def tables(request: Request, namespace: str) -> HTMLResponse:
     """A namespace's part of the list beside the text, which is asked for when somebody unfolds it."""
-    view = index().view(wait=1.0)
-    total = sum(entry.namespace == namespace for entry in view.entries.values())
-    return render(
-        request, "sql_tables.html", namespace=namespace, tables=_tables(view, namespace), total=total
-    )
+    found = index().view(wait=1.0, names=True).tables.get(namespace, ())
+    return render(request, "sql_tables.html", namespace=namespace, tables=found[:_TREE], total=len(found))
 
 
 @router.post("/saved/{workspace}/{name}")
@@ -207,7 +204,7 @@ def _show(request: Request, who: Visitor, sheet: Sheet, *, status: int = 200, **
         sheet = replace(sheet, workspace=mine[0] if mine else "")
     sheet = replace(sheet, may=bool(mine))
     setup, trouble = _warm(who, sheet.workspace) if mine else (None, "")
-    view = index().view(wait=1.0)
+    view = index().view(wait=1.0, names=True)
     namespaces, first = _tree(who, sheet.workspace, view)
     if not sheet.sql and first:
         sheet = replace(sheet, sql=_EXAMPLE.format(table=first[0].table))
@@ -229,19 +226,11 @@ def _warm(who: Visitor, workspace: str) -> tuple[Setup | None, str]:
     return setup, ""
 
 
-def _tree(who: Visitor, workspace: str, view: View) -> tuple[list[tuple[str, int]], list[Entry]]:
+def _tree(who: Visitor, workspace: str, view: View) -> tuple[list[tuple[str, int]], Sequence[Entry]]:
     """Namespaces and how many tables they have, the workspace's own before the others; and the tables of the first."""
-    counts: dict[str, int] = {}
-    for entry in view.entries.values():
-        counts[entry.namespace] = counts.get(entry.namespace, 0) + 1
-    mine = [name for name in counts if who.reads(name)]
+    mine = [name for name in view.tables if who.reads(name)]
     mine.sort(key=lambda name: (who.owners.of(name) != workspace, name))
-    return [(name, counts[name]) for name in mine], _tables(view, mine[0]) if mine else []
-
-
-def _tables(view: View, namespace: str) -> list[Entry]:
-    found = [name for name, entry in view.entries.items() if entry.namespace == namespace]
-    return [view.entries[name] for name in sorted(found)[:_TREE]]
+    return [(name, len(view.tables[name])) for name in mine], view.tables[mine[0]][:_TREE] if mine else []
 
 
 def _given(form: Mapping[str, str]) -> dict[str, Given]:

@@ -182,9 +182,9 @@ def _lines(who: Visitor, view: View) -> list[Line]:
     names = {*who.owners.names, *(job.partition(".")[0] for job in who.jobs if "." in job)}
     seen = sorted(name for name in names if who.may("GET", name))
     counts: dict[str, int] = {}
-    for entry in view.entries.values():
-        owner = who.owners.of(entry.namespace)
-        counts[owner] = counts.get(owner, 0) + 1
+    for namespace, tables in view.tables.items():
+        owner = who.owners.of(namespace)
+        counts[owner] = counts.get(owner, 0) + len(tables)
     runs, failed = _week(who)
     project = Project(root())
     found = []
