@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from forebay.engines.background import EngineError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.files import matcher
 from forebay.engines.ingest import Ingest
+from forebay.lake.commit import Draft
 from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.tables import TableDefinition, load
 
@@ -153,6 +155,26 @@ def test_batches_commit_one_by_one(config: CatalogConfig, table: TableDefinition
     found = load(config, table.name)
     assert found is not None
     assert len(found.metadata.snapshots) == 3
+
+
+def test_a_file_that_another_task_lands_meanwhile_is_landed_once(
+    config: CatalogConfig, table: TableDefinition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("before", "both", "own"):
+        (tmp_path / f"{name}.csv").write_text("id\n1\n")
+    Ingest(config, root=tmp_path).run(["before.csv"], table)
+    plain = Draft.commit
+    others = iter([["both.csv"]])
+
+    def commit(draft: Draft, *arguments: Any, **named: Any) -> Any:
+        for patterns in others:
+            Ingest(config, root=tmp_path).run(patterns, table)
+        return plain(draft, *arguments, **named)
+
+    monkeypatch.setattr(Draft, "commit", commit)
+    assert Ingest(config, root=tmp_path).run(["*.csv"], table).inserted == 1
+    found = [row["_source_file"] for row in rows(config, table, "_source_file")]
+    assert found == ["before.csv", "both.csv", "own.csv"]
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,11 @@ def test_sql_and_tables_read_the_lake(lab: Lab) -> None:
         assert refused.returncode == 1
         assert words in refused.stderr, refused.stderr
     assert lab.json("sql", "SELECT count(*) AS n FROM lab.squares")["rows"] == [[5]]
+
+
+def test_a_table_that_a_run_makes_and_drops_again(lab: Lab) -> None:
+    """It is not missed when the run is published; and what a function returns is nobody's report."""
+    done = lab.forebay("run", "lab.staging")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lab.from_staging: 1 rows written" in done.stdout
+    assert "lab.staging" not in {each["table"] for each in lab.json("tables")}

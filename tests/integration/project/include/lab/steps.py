@@ -16,6 +16,10 @@ def nothing() -> None:
     """Does nothing."""
 
 
+def looks_like_a_report() -> dict[str, object]:
+    return {"tables": {"a": 3, "b": {"inserted": 1}}, "checks": {"passed": "all"}, "published": ["x"]}
+
+
 def shout(name: str) -> str:
     return name.upper()
 
