@@ -165,6 +165,22 @@ def test_a_catalog_of_its_name_is_left_alone(
             client.run(f"DROP CATALOG IF EXISTS {name}")
 
 
+def test_a_workspaces_share_reaches_its_jobs_queries(trino: TrinoServer) -> None:
+    """What the chart's template and `trino_groups.py` make of a share, Trino reads and holds to."""
+    client = TrinoClient(trino.server, Label("forebay/charted.some_job"))
+    assert client.run("SHOW SESSION LIKE 'query_max_run_time'").rows[0][1] == "2h"
+    asked = "SELECT resource_group_id FROM system.runtime.queries WHERE source = 'forebay/charted.some_job'"
+    assert client.run(asked).rows[0] == [["forebay", "batch", "charted", "some_job"]]
+    numbers = "SELECT count(DISTINCT 1000 * a + b) FROM UNNEST(sequence(1, 1000)) AS t(a), UNNEST(sequence(1, 1000)) AS u(b)"
+    with pytest.raises(TrinoError) as refused:
+        client.run(numbers)
+    assert refused.value.name == "EXCEEDED_GLOBAL_MEMORY_LIMIT"
+    client.close()
+    other = TrinoClient(trino.server, Label("forebay/others.job"))
+    assert other.run(numbers).rows == [[1_000_000]]
+    other.close()
+
+
 def test_a_resource_group_that_is_full(trino: TrinoServer) -> None:
     # The tests' server has a workspace of which one query runs and one waits.
     label = Label("forebay/crowded.job")

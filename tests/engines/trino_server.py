@@ -23,8 +23,14 @@ from forebay.machine import trino as machine
 from forebay.stack import trino as stack_trino
 from forebay.stack import trino_access
 from forebay.stack.layout import Stack
+from forebay.stack.trino_groups import Share, limits_of, resource_groups, session_limits, shares
 
 PASSWORDS = ("admin_password", "trino_password", "trino_worksheet_password")
+SHARES = {
+    "crowded": Share(1, queued=1, job_queries=1),
+    # As tests/unit/test_chart.py has it of the rendered chart.
+    "charted": Share(6, 200, 2, 50, 10, "2h", "1MB"),
+}
 ACCESS, SECRET = "${ENV:FOREBAY_LAKE_ACCESS_KEY}", "${ENV:FOREBAY_LAKE_SECRET_KEY}"
 
 
@@ -53,7 +59,7 @@ class TrinoServer:
     def start(self) -> None:
         machine.fetch(print)
         stack_trino.write(self.stack)
-        self._crowd()
+        self._share()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 stack_trino.command(self.stack),
@@ -72,16 +78,13 @@ class TrinoServer:
             time.sleep(0.1)
         raise AssertionError(self.log.read_text()[-3000:])
 
-    def _crowd(self) -> None:
-        """Gives the workspace `crowded` a queue of one."""
-        path = stack_trino.folder(self.stack) / "etc" / "resource-groups.json"
-        groups = json.loads(path.read_text())
-        (batch,) = (one for one in groups["rootGroups"][0]["subGroups"] if one["name"] == "batch")
-        (crowded,) = (one for one in batch["subGroups"] if one["name"] == "crowded")
-        for group in (crowded, *crowded["subGroups"]):
-            assert group["hardConcurrencyLimit"] == 1
-            group["maxQueued"] = 1
-        path.write_text(json.dumps(groups))
+    def _share(self) -> None:
+        """Gives the workspace `crowded` a queue of one, and the workspace `charted` all that a chart's values may say."""
+        etc = stack_trino.folder(self.stack) / "etc"
+        given = {**shares(limits_of(self.stack.root)), **SHARES}
+        groups = resource_groups(given, trino_access.WORKSHEET)
+        (etc / "resource-groups.json").write_text(json.dumps(groups))
+        (etc / "session-limits.json").write_text(json.dumps(session_limits(given)))
 
     def kill(self) -> None:
         if self.process is not None:

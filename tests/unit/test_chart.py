@@ -322,6 +322,21 @@ def test_a_restore_that_cannot_be_is_refused(databases: dict[str, Any], said: st
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("image", "taken"),
+    [
+        (f"registry.example.com:5000/postgresql:18.1-system-trixie@sha256:{'0' * 64}", True),
+        ("registry.example.com:5000/postgresql:18.1", True),
+        ("registry.example.com:5000/postgresql", False),
+        ("postgresql:latest", False),
+        ("postgresql:18.1@sha256:0", False),
+    ],
+)
+def test_an_image_of_postgresql_says_its_version_and_may_say_its_digest(image: str, taken: bool) -> None:
+    """Its operator reads the version from the tag."""
+    assert (template({"databases": {"image": image}}).returncode == 0) is taken
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_each_size_pins_what_its_bill_of_materials_says(size: str) -> None:
     spec = render({"workspaces": WORKSPACES}, VALUES / size / "forebay.yaml")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -78,3 +80,29 @@ def test_every_task_of_a_job_uses_its_workspaces_pool(
     dag = build_dag(Project(ROOT).load_job("flights", "daily_delays"))
     assert len(dag.tasks) > 5
     assert {task.pool for task in dag.tasks} == {pool}
+
+
+@pytest.mark.parametrize(("pools", "kind"), [(["default_pool"], "no pool"), (["flights"], "scheduled")])
+def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
+    from forebay.stack import why_run
+
+    class Api:
+        """What Airflow answers."""
+
+        def get(self, path: str, **_: object) -> dict[str, object]:
+            open_slots = {"open_slots": 3, "running_slots": 0, "queued_slots": 0}
+            return {"pools": [{"name": name, **open_slots} for name in pools], "dependencies": []}
+
+    task = {
+        "task_id": "clean", "map_index": -1, "state": "scheduled", "pool": "flights", "pool_slots": 1, "try_number": 1,
+        "scheduled_when": "2026-11-29T05:00:00Z", "queued_when": None, "dag_id": "flights.daily_delays", "dag_run_id": "r",
+    }  # fmt: skip
+    run = SimpleNamespace(
+        run=SimpleNamespace(job="flights.daily_delays", airflow="r"), document={}, airflow="running"
+    )
+    look = why_run._Look(cast(Any, Api()), cast(Any, run), [task], None, lambda _: None)
+    (reason,) = look.at_work({})
+    assert reason.kind == kind
+    if kind == "no pool":
+        assert reason.what == "clean waits for the pool flights, which is not there."
+        assert "forebay-pools" in reason.evidence
