@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from airflow.configuration import conf
@@ -18,23 +19,28 @@ class Owners:
 
     _known: "tuple[float, Owners] | None" = None
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, before: "Owners | None" = None) -> None:
         self.root = root
         project = Project(root)
         self.names = tuple(project.workspace_names())
         self.files: dict[str, WorkspaceFile] = {}
+        self._listed: dict[str, Collection[str]] = {}
         self._of: dict[str, str] = {}
         for name in self.names:
             try:
                 self.files[name] = project.load_workspace_file(name)
             except ForebayError:
-                continue
+                # As before the mistake: a namespace of theirs is nobody else's until it is mended.
+                self._listed[name] = before._listed.get(name, ()) if before is not None else ()
+            else:
+                self._listed[name] = self.files[name].spec.namespaces
 
     @classmethod
     def now(cls) -> "Owners":
         """As the files are now, or were a moment ago."""
         if cls._known is None or time.monotonic() - cls._known[0] > _FRESH:
-            cls._known = (time.monotonic(), cls(root()))
+            before = cls._known[1] if cls._known is not None else None
+            cls._known = (time.monotonic(), cls(root(), before))
         return cls._known[1]
 
     def of(self, namespace: str) -> str:
@@ -45,8 +51,7 @@ class Owners:
 
     def _find(self, namespace: str) -> str:
         def strength(name: str) -> int:
-            file = self.files.get(name)
-            return claim(namespace, name, file.spec.namespaces if file is not None else ())
+            return claim(namespace, name, self._listed[name])
 
         best = max(self.names, key=strength, default=namespace)
         return best if strength(best) else namespace

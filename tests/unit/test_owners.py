@@ -48,3 +48,12 @@ def test_a_namespace_has_one_owner(root: Path, namespace: str, owner: str) -> No
 def test_a_workspace_whose_file_is_broken_keeps_what_is_named_like_it(root: Path) -> None:
     (root / "dags/sales_eu/workspace.yaml").write_text("owner: [\n")
     assert Owners(root).of("sales_eu_raw") == "sales_eu"
+
+
+def test_a_mistake_in_a_workspaces_file_gives_nothing_away(root: Path) -> None:
+    before = Owners(root)
+    (root / "dags/hr/workspace.yaml").write_text("owner: [\n")
+    after = Owners(root, before)
+    assert "hr" not in after.files
+    assert (after.of("sales_secret"), after.of("hr")) == ("hr", "hr")
+    assert Owners(root, after).of("sales_secret") == "hr"
