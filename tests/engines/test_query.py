@@ -181,6 +181,8 @@ ATTACKS = (
     "PREPARE x AS DELETE FROM lake.{table}",
     "EXPORT DATABASE '/tmp/stolen'",
     "CALL duckdb_secrets()",
+    "SELECT 1 AS n --\0\n FROM lake.{other_table}",
+    "SELECT text, '''' || $$'$$ || '\\' AS t FROM lake.{other_table} -- '::VARCHAR) --",
 )
 
 
