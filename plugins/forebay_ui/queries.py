@@ -4,8 +4,10 @@ Who queried which tables is in the audit log for all who may see it. The text an
 that log which Airflow itself shows to nobody: the history, for whoever wrote it and for admins.
 """
 
+import atexit
 import json
 import re
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field, replace
@@ -22,7 +24,7 @@ from forebay import sqltext
 from forebay.errors import ForebayError
 from forebay.query.limits import Limits
 from forebay.query.on_trino import server_of
-from forebay.query.pool import Engine, Pool, Setup
+from forebay.query.pool import Engine, Pool, Setup, sweep
 from forebay_ui import audit
 from forebay_ui.audit import HIDDEN
 from forebay_ui.auth import Visitor
@@ -77,8 +79,11 @@ class Saved:
 
 @lru_cache(maxsize=1)
 def pool() -> Pool:
-    """The processes of this server's queries."""
-    return Pool()
+    """The processes of this server's queries, and none of those that servers before it left."""
+    made = Pool()
+    atexit.register(made.close)
+    threading.Thread(target=sweep, name="forebay-query-sweep", daemon=True).start()
+    return made
 
 
 def workspaces(who: Visitor) -> list[str]:
