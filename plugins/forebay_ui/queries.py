@@ -34,6 +34,8 @@ _EVENT = "forebay.query_text"
 _SAVED = "forebay.query."
 _TITLE = 80
 _LOST = 60.0
+_NO_YEAR = 253_402_300_800.0
+"""The first second of the year 10000, which is none of a calendar of ours."""
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -256,9 +258,10 @@ def _past(row: Log) -> Past:
 def _saved(name: str, workspace: str, text: str | None) -> Saved | None:
     try:
         kept = json.loads(text or "")
-        return Saved(
+        made = Saved(
             name, workspace, str(kept["title"]), str(kept["sql"]), str(kept["by"]), float(kept["at"])
         )
-    except (ValueError, KeyError, TypeError):
+        return made if 0 <= made.at < _NO_YEAR else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         # Somebody changed it by hand in Airflow's list of variables.
         return None

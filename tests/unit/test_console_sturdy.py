@@ -14,6 +14,7 @@ from typing import Any, cast
 import anyio
 import httpx
 import pytest
+from broken import answering
 from fastapi import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -21,15 +22,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "plugins"))
 
+from forebay.connections.model import Connection
+from forebay.engines.trino_client import Server
+from forebay.lake.identity import TaskTry
 from forebay.query.frames import Frame
 from forebay.query.limits import Limits
 from forebay.query.request import Given
-from forebay_ui import run_diff
+from forebay_ui import queries, run_diff
 from forebay_ui.app import _Border
+from forebay_ui.engine_now import query_now
 from forebay_ui.html import ago, moment
+from forebay_ui.pages.jobs import given
 from forebay_ui.pages.sql import Sheet
 from forebay_ui.query_api import lines
 from forebay_ui.running import Running, Streamed
+from forebay_ui.spark_now import application_now
 
 
 def test_only_who_may_query_has_a_text_read() -> None:
@@ -188,3 +195,42 @@ def test_nobody_waits_for_a_turn_to_compare() -> None:
         assert refused.value.status_code == 429
     with run_diff._turn():
         pass
+
+
+@pytest.mark.parametrize("text", ["[" * 2000, '{"a":' * 20_000, "[]", "1", "{"])
+def test_parameters_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        given(text)
+    assert given("") == {}
+    assert given('{"day": 1}') == {"day": 1}
+
+
+@pytest.mark.parametrize("at", ["NaN", "1e18", "-1", "Infinity", '"x"', "null", "[" * 5000])
+def test_a_saved_query_that_somebody_spoiled_is_left_out(at: str) -> None:
+    text = f'{{"title": "t", "sql": "SELECT 1", "by": "me", "at": {at}}}'
+    assert queries._saved("t", "w", text) is None
+    assert queries._saved("t", "w", text.replace(at, "5")) is not None
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b'"x"', b'{"queryStats": 3}', b"[" * 5000])
+def test_whatever_answers_in_an_engines_place_breaks_no_page(body: bytes) -> None:
+    with answering(lambda request: (200, {}, body)) as served:
+        assert query_now(Server("127.0.0.1", served.port), "q")[0] == "What answers is no Trino"
+        where = {"apiVersion": "v1", "clusters": [{"name": "c", "cluster": {"server": served.url}}]}
+        where |= {
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "c",
+        }
+        where |= {"users": [{"name": "u", "user": {"token": "t"}}]}
+        extra = {"kube_config": json.dumps(where)}
+        found = application_now(Connection.of("k", "kubernetes", extra=extra), TaskTry("w.j", "r", "t"))
+        assert found == ("What answers is no Kubernetes", served.url)
+
+
+def test_authorities_that_are_none_break_no_page(tmp_path: Path) -> None:
+    bad = tmp_path / "authorities.pem"
+    bad.write_text("none")
+    for path in (str(bad), str(tmp_path / "gone.pem")):
+        assert (
+            query_now(Server("127.0.0.1", 9, scheme="https", verify=path), "q")[0] == "Trino cannot be asked"
+        )
