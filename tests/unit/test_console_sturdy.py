@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,6 +33,7 @@ from forebay_ui import queries, run_diff
 from forebay_ui.app import _Border
 from forebay_ui.engine_now import query_now
 from forebay_ui.html import ago, moment
+from forebay_ui.pages.audit import Filter
 from forebay_ui.pages.jobs import given
 from forebay_ui.pages.sql import Sheet
 from forebay_ui.query_api import lines
@@ -234,3 +236,13 @@ def test_authorities_that_are_none_break_no_page(tmp_path: Path) -> None:
         assert (
             query_now(Server("127.0.0.1", 9, scheme="https", verify=path), "q")[0] == "Trino cannot be asked"
         )
+
+
+def test_the_audit_looks_some_months_back_where_nobody_says_how_far() -> None:
+    def since(first: str, last: str) -> Any:
+        wanted = Filter("people", "", "", "", "x", first, last).wanted()
+        return wanted.since
+
+    assert abs((datetime.now(UTC) - since("", "")).total_seconds() - 90 * 86400) < 60
+    assert since("", "2026-04-01") == datetime(2026, 1, 2, tzinfo=UTC)
+    assert since("1970-01-01", "") == datetime(1970, 1, 1, tzinfo=UTC)
