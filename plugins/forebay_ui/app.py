@@ -3,6 +3,7 @@
 This file must not have `from __future__ import annotations` (see auth.py).
 """
 
+import asyncio
 import logging
 import pkgutil
 from dataclasses import dataclass
@@ -32,6 +33,14 @@ log = logging.getLogger(__name__)
 API = "/api/v1"
 OPEN = frozenset({f"{API}/health"})
 """What answers without a login: whether the platform is well, in one word."""
+
+AT_ONCE, PATIENCE = 24, 3.0
+"""So many pages are made at a time, and whoever comes then waits so many seconds for a place.
+
+A page holds one of the API server's 40 threads and asks Airflow, in the same process, for something that needs another:
+were all of them pages, each would wait for the others.
+"""
+_FULL = "Too many pages are being made just now. Try again in a moment."
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 """What is looked at before it is said that there is no such page; whatever else is a method has no answer here."""
@@ -175,29 +184,66 @@ async def _answer(request: Request, status: int, message: str, headers: Any = No
         login = str(get_auth_manager().get_url_login())
         login += f"{'&' if '?' in login else '?'}{urlencode({'next': str(request.url)})}"
     title = _TITLES.get(status, "Something broke")
-    return render(
+    answer = render(
         request, "message.html", status=status, title=title, message=message, login=login, who=None,
         # Neither has been asked who it is.
-        places=[] if status in (401, 405) else request.app.state.places,
+        places=[] if status in (401, 405) or message is _FULL else request.app.state.places,
     )  # fmt: skip
+    if headers and "retry-after" in headers:
+        answer.headers["retry-after"] = headers["retry-after"]
+    return answer
+
+
+class _Places:
+    """Room for so many at a time, on whichever event loop they come."""
+
+    def __init__(self, number: int, patience: float) -> None:
+        self._number, self._patience = number, patience
+        self._held: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
+    async def take(self) -> asyncio.Semaphore | None:
+        """A place, to be released; None where there was none for a while."""
+        loop = asyncio.get_running_loop()
+        if self._held is None or self._held[0] is not loop:
+            self._held = (loop, asyncio.Semaphore(self._number))
+        places = self._held[1]
+        try:
+            async with asyncio.timeout(self._patience):
+                await places.acquire()
+        except TimeoutError:
+            return None
+        return places
 
 
 class _Border:
-    """Puts the security headers on every answer, and makes an answer of what broke on the way."""
+    """Puts the security headers on every answer, and makes an answer of what broke on the way.
 
-    def __init__(self, app: ASGIApp) -> None:
+    It also lets in only so many at a time, until their answer begins.
+    """
+
+    def __init__(self, app: ASGIApp, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
         self.app = app
+        self._places = _Places(at_once, patience)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = False
+        place: asyncio.Semaphore | None = None
+
+        def leave() -> None:
+            nonlocal place
+            if place is not None:
+                place.release()
+                place = None
 
         async def with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                # What is streamed now takes threads for moments only, or is counted where it is made.
+                leave()
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -205,6 +251,13 @@ class _Border:
             await send(message)
 
         try:
+            if _takes_a_thread(scope):
+                place = await self._places.take()
+                if place is None:
+                    request = Request(scope, receive)
+                    answer = await _answer(request, 503, _FULL, {"retry-after": "5"})
+                    await answer(scope, receive, with_headers)
+                    return
             await self.app(scope, receive, with_headers)
         except Exception as error:  # the border of every page: what it was is in the log, not on the page
             if started:
@@ -212,3 +265,10 @@ class _Border:
             request = Request(scope)
             answer = await _broken(request, error)
             await answer(scope, receive, with_headers)
+        finally:
+            leave()
+
+
+def _takes_a_thread(scope: Scope) -> bool:
+    here = str(scope["path"]).removeprefix(str(scope.get("root_path", "")))
+    return here not in OPEN and not here.startswith("/static/")

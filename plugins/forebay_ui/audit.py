@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,10 @@ from airflow.models.dag import DagModel
 from airflow.models.log import Log
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import ColumnElement, and_, or_, select
+from fastapi import HTTPException
+from sqlalchemy import ColumnElement, and_, or_, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from forebay_ui.auth import Visitor
 
@@ -34,6 +38,10 @@ _NOT_PEOPLE = frozenset(str(state.value) for state in TaskInstanceState) | {
 _NAMES = ("connection_id", "conn_id", "conn_type", "action", "key", "variable_key", "name", "pool_name")
 """What is shown of the body of a request about connections, variables or pools; never a value."""
 _BATCH = 500
+_PATIENCE = 15
+"""Seconds for one look into the log, of which there may be years."""
+_STOPPED = "57014"
+"""What PostgreSQL calls a statement whose time was over."""
 KINDS = {
     "people": "what people did",
     "console": "in the lake's pages",
@@ -131,8 +139,26 @@ def events(who: Visitor, wanted: Wanted, limit: int) -> Iterator[Happened]:
         before = rows[-1].number
 
 
-def _rows(who: Visitor, wanted: Wanted, before: int | None) -> list[Happened]:
+@contextmanager
+def _briefly() -> Iterator[Session]:
+    """A session whose statements end after some seconds: a text is looked for in every event there is."""
     with create_session() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(text(f"SET LOCAL statement_timeout = {_PATIENCE * 1000}"))
+        try:
+            yield session
+        except DBAPIError as error:
+            if _STOPPED not in (getattr(error.orig, "pgcode", ""), getattr(error.orig, "sqlstate", "")):
+                raise
+            session.rollback()
+            raise HTTPException(
+                503,
+                f"Looking through the audit log took longer than {_PATIENCE} s. Ask for fewer days, or for one job.",
+            ) from None
+
+
+def _rows(who: Visitor, wanted: Wanted, before: int | None) -> list[Happened]:
+    with _briefly() as session:
         query = select(Log).where(*_conditions(who, wanted, before)).order_by(Log.id.desc()).limit(_BATCH)
         return [
             Happened(

@@ -33,30 +33,41 @@ def engine_of(api: VisitorApi, run: KnownRun) -> Engine:
         server = _server(_connection(run, str(task["task_id"]))) if query else None
         if server is None:
             return None
-        try:
-            answer = httpx.get(
-                f"{server.address}/v1/query/{query}",
-                params={"pruned": "true"},
-                headers={"x-trino-user": server.user},
-                auth=(server.user, server.password) if server.password else None,
-                verify=server.trust(),
-                timeout=_PATIENCE,
-                trust_env=False,
-            )
-        except httpx.HTTPError as error:
-            return "Trino does not answer", f"query {query}: {type(error).__name__}"
-        if answer.is_error:
-            return "Trino no longer knows the query", f"query {query}: HTTP {answer.status_code}"
+        return query_now(server, query)
+
+    return ask
+
+
+def query_now(server: Server, query: str) -> tuple[str, str]:
+    """How a query stands in Trino, and what that is taken from; whatever answers there."""
+    try:
+        answer = httpx.get(
+            f"{server.address}/v1/query/{query}",
+            params={"pruned": "true"},
+            headers={"x-trino-user": server.user},
+            auth=(server.user, server.password) if server.password else None,
+            verify=server.trust(),
+            timeout=_PATIENCE,
+            trust_env=False,
+        )
+    except httpx.HTTPError as error:
+        return "Trino does not answer", f"query {query}: {type(error).__name__}"
+    except (OSError, ValueError) as error:
+        # The authorities that its connection names.
+        return "Trino cannot be asked", f"query {query}: its certificate authorities: {type(error).__name__}"
+    if answer.is_error:
+        return "Trino no longer knows the query", f"query {query}: HTTP {answer.status_code}"
+    try:
         found = answer.json()
         group = ".".join(map(str, found.get("resourceGroupId") or ()))
         waited = str((found.get("queryStats") or {}).get("queuedTime") or "")
         how = f"Trino: {str(found.get('state') or 'unknown').lower()}"
-        return (
-            how,
-            f"query {query}{f' in the group {group}' if group else ''}{f', queued {waited}' if waited else ''}",
-        )
-
-    return ask
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return "What answers is no Trino", f"query {query}: {server.address}"
+    return (
+        how,
+        f"query {query}{f' in the group {group}' if group else ''}{f', queued {waited}' if waited else ''}",
+    )
 
 
 def _application(run: KnownRun, task: Json) -> tuple[str, str] | None:

@@ -4,8 +4,10 @@ Who queried which tables is in the audit log for all who may see it. The text an
 that log which Airflow itself shows to nobody: the history, for whoever wrote it and for admins.
 """
 
+import atexit
 import json
 import re
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from forebay import sqltext
 from forebay.errors import ForebayError
 from forebay.query.limits import Limits
 from forebay.query.on_trino import server_of
-from forebay.query.pool import Engine, Pool, Setup
+from forebay.query.pool import Engine, Pool, Setup, sweep
 from forebay_ui import audit
 from forebay_ui.audit import HIDDEN
 from forebay_ui.auth import Visitor
@@ -34,6 +36,8 @@ _EVENT = "forebay.query_text"
 _SAVED = "forebay.query."
 _TITLE = 80
 _LOST = 60.0
+_NO_YEAR = 253_402_300_800.0
+"""The first second of the year 10000, which is none of a calendar of ours."""
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -79,8 +83,11 @@ class Saved:
 
 @lru_cache(maxsize=1)
 def pool() -> Pool:
-    """The processes of this server's queries."""
-    return Pool()
+    """The processes of this server's queries, and none of those that servers before it left."""
+    made = Pool()
+    atexit.register(made.close)
+    threading.Thread(target=sweep, name="forebay-query-sweep", daemon=True).start()
+    return made
 
 
 def workspaces(who: Visitor) -> list[str]:
@@ -268,9 +275,10 @@ def _past(row: Log) -> Past:
 def _saved(name: str, workspace: str, text: str | None) -> Saved | None:
     try:
         kept = json.loads(text or "")
-        return Saved(
+        made = Saved(
             name, workspace, str(kept["title"]), str(kept["sql"]), str(kept["by"]), float(kept["at"])
         )
-    except (ValueError, KeyError, TypeError):
+        return made if 0 <= made.at < _NO_YEAR else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         # Somebody changed it by hand in Airflow's list of variables.
         return None

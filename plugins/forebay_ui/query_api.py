@@ -4,12 +4,14 @@ This file must not have `from __future__ import annotations` (see auth.py).
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+from anyio import CancelScope
 from fastapi import APIRouter, HTTPException, Path, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -21,7 +23,7 @@ from forebay_ui import queries
 from forebay_ui.auth import Visiting, Visitor
 from forebay_ui.lake import index
 from forebay_ui.queries import NoRight, Past
-from forebay_ui.running import MEDIA, RUNNING, Running, refusal, start
+from forebay_ui.running import MEDIA, RUNNING, Running, Streamed, refusal, start
 
 api = APIRouter()
 _NAME = r"^[a-z][a-z0-9_]*$"
@@ -100,8 +102,8 @@ async def query(request: Request, who: Visiting, ask: Ask) -> Response:
         raise refusal(error) from error
     if ask.format == "rows":
         # A proxy that collected the lines would make progress useless.
-        return StreamingResponse(
-            lines(made), media_type="application/x-ndjson", headers={"x-accel-buffering": "no"}
+        return Streamed(
+            made, lines(made), media_type="application/x-ndjson", headers={"x-accel-buffering": "no"}
         )
     return await file(request, made)
 
@@ -243,13 +245,14 @@ def _past(who: Visiting, query_id: str, event: str = "query_read") -> Past:
     return found
 
 
-async def lines(made: Running) -> AsyncIterator[bytes]:
+async def lines(made: Running) -> AsyncGenerator[bytes, None]:
     """A query's messages, one line of JSON each; its rows come as lines already."""
     limits = made.limits
     told = {"rows": limits.rows, "bytes": limits.bytes, "seconds": limits.seconds}
     yield _line({"type": "started", "id": made.past.id, "engine": made.past.engine, "limits": told})
-    async for frame in made.frames():
-        yield frame.payload if frame.kind == "data" else _line({"type": frame.kind, **frame.document})
+    async with aclosing(made.frames()) as frames:
+        async for frame in frames:
+            yield frame.payload if frame.kind == "data" else _line({"type": frame.kind, **frame.document})
 
 
 async def file(request: Request, made: Running) -> Response:
@@ -265,20 +268,23 @@ async def file(request: Request, made: Running) -> Response:
                 raise HTTPException(499, "Nobody waits for the query any more.")
     except BaseException:
         # Also when the request is given up: whatever it was, the query ends with it.
-        await frames.aclose()
+        made.leave()
+        with CancelScope(shield=True):
+            await frames.aclose()
         raise
 
-    async def rest() -> AsyncIterator[bytes]:
-        async for frame in frames:
-            if frame.kind == "data":
-                yield frame.payload
-            elif frame.kind == "failed":
-                # The answer has begun: breaking it off is the only way left to say that it is not whole.
-                raise RuntimeError("the query failed after its first rows")
+    async def rest() -> AsyncGenerator[bytes, None]:
+        async with aclosing(frames):
+            async for frame in frames:
+                if frame.kind == "data":
+                    yield frame.payload
+                elif frame.kind == "failed":
+                    # The answer has begun: breaking it off is the only way left to say that it is not whole.
+                    raise RuntimeError("the query failed after its first rows")
 
     name = f"query-{made.past.id}.{made.past.format}"
-    return StreamingResponse(
-        rest(), media_type=MEDIA[made.past.format],
+    return Streamed(
+        made, rest(), media_type=MEDIA[made.past.format],
         headers={"content-disposition": f'attachment; filename="{name}"', "x-accel-buffering": "no"},
     )  # fmt: skip
 

@@ -1,14 +1,18 @@
 """Rows, files and check results of one table: what needs reading more than its metadata document. Bounded, always."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from forebay.checks.results import TABLE as CHECK_RESULTS
 from forebay.lake.connection import CatalogConfig, DeletedByValue, LakeError
 from forebay.lake.describe import Size
+from forebay_ui import first_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.table import Table
 
 SAMPLE = 20
@@ -24,8 +28,12 @@ _BUCKETS = (
     (0, "≥ 256 MB"),
 )
 _CELL = 500
+_SAMPLE_FILES, _SAMPLE_SECONDS = 20, 15.0
+"""A sample is looked for in so many files, and for so long: the others may be empty of rows, or far away."""
 _PARTITIONS = 50
 _CHECKS = 1000
+_RESULT_FILES, _RESULT_STEP = 2000, 32
+"""How many files of check results are read at most, and how many at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,20 @@ class FileSummary:
 
 
 def sample(config: CatalogConfig, name: str, snapshot: int | None = None, limit: int = SAMPLE) -> Rows:
-    """The first rows that are found, now or at a snapshot."""
+    """The first rows that are found, now or at a snapshot: of few files, and of those the first pages."""
     table = _load(config, name)
+    rows: list[list[str | None]] = []
     with config.reached():
-        found = table.scan(snapshot_id=snapshot, limit=limit).to_arrow()
-    rows = [[_text(value) for value in row.values()] for row in found.to_pylist()]
-    return Rows(list(found.column_names), rows)
+        scan = table.scan(snapshot_id=snapshot)
+        columns = [field.name for field in scan.projection().fields]
+        until = time.monotonic() + _SAMPLE_SECONDS
+        for task in islice(scan.plan_files(), _SAMPLE_FILES):
+            for batch in first_rows.batches(table, task, scan.projection(), limit - len(rows)):
+                taken = batch.slice(0, limit - len(rows)).to_pylist()
+                rows += [[_text(value) for value in row.values()] for row in taken]
+                if len(rows) >= limit or time.monotonic() > until:
+                    return Rows(columns, rows)
+    return Rows(columns, rows)
 
 
 def files(config: CatalogConfig, name: str, size: Size, most: int = MANY_FILES) -> FileSummary:
@@ -157,13 +173,41 @@ def _results(
         with config.reached():
             table = config.pyiceberg().load_table(kept)
             there = tuple(column for column in columns if column in table.schema().column_names)
-            found = table.scan(row_filter=row_filter, selected_fields=there).to_arrow()
+            found = _newest(table, row_filter, there, limit)
     except NoSuchTableError:
         return []
     except ValueError as error:
         raise LakeError(f"{kept} is no table of check results ({error}).") from error
     rows: list[dict[str, Any]] = found.sort_by([("checked_at", "descending")]).slice(0, limit).to_pylist()
     return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _newest(table: "Table", row_filter: Any, columns: tuple[str, ...], limit: int) -> "pa.Table":
+    """Rows of the files with the newest results, as many files as it takes: each check that ran left one, years of them."""
+    import pyarrow as pa
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    scan = table.scan(row_filter=row_filter, selected_fields=columns)
+    scanner = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter, limit=None)
+    field = table.schema().find_field("checked_at")
+    tasks = sorted(scan.plan_files(), key=lambda task: _latest(task.file, field), reverse=True)[
+        :_RESULT_FILES
+    ]
+    found = scanner.to_table([])
+    for start in range(0, len(tasks), _RESULT_STEP):
+        if found.num_rows >= limit:
+            break
+        part = scanner.to_table(tasks[start : start + _RESULT_STEP])
+        found = pa.concat_tables([found, part], promote_options="permissive")
+    return found
+
+
+def _latest(file: Any, field: Any) -> int:
+    """The newest moment in a data file, as its manifest knows it; one without such a word may hold any."""
+    from pyiceberg.conversions import from_bytes
+
+    bound = (file.upper_bounds or {}).get(field.field_id)
+    return int(from_bytes(field.field_type, bound)) if bound else 2**63
 
 
 @dataclass(frozen=True)

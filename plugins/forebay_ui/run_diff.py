@@ -4,9 +4,11 @@ This file must not have `from __future__ import annotations` (see auth.py).
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from forebay.stack.compare import Difference, difference
@@ -28,20 +30,35 @@ _TURN = threading.BoundedSemaphore(2)
 
 @router.get("/{job}/{run}/diff", response_class=HTMLResponse)
 def diff(request: Request, the: The) -> HTMLResponse:
-    found = [(each.table, attempt(lambda each=each: _compared(the, each))) for each in _mine(the)]  # type: ignore[misc]
+    with _turn():
+        found = [(each.table, attempt(lambda each=each: _compared(the, each))) for each in _mine(the)]  # type: ignore[misc]
     return show(request, the, "run_diff.html", found=found, hidden=_hidden(the), story=the.story)
 
 
 @api.get("/runs/{job}/{run}/diff")
 def diff_run(the: The) -> dict[str, Any]:
     """What a run changed: of one that is not published its branch, of one that is what was published."""
-    return {
-        "job": the.job,
-        "run_id": the.name,
-        "airflow": the.known.airflow,
-        "tables": [_compared(the, each).document() for each in _mine(the)],
-        "hidden": _hidden(the),
-    }
+    with _turn():
+        return {
+            "job": the.job,
+            "run_id": the.name,
+            "airflow": the.known.airflow,
+            "tables": [_compared(the, each).document() for each in _mine(the)],
+            "hidden": _hidden(the),
+        }
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """A place among those who compare. Nobody waits for one: that would keep a thread from all other pages."""
+    if not _TURN.acquire(blocking=False):
+        raise HTTPException(
+            429, "Others are comparing runs just now. Try again in a moment.", {"retry-after": "5"}
+        )
+    try:
+        yield
+    finally:
+        _TURN.release()
 
 
 def _mine(the: TheRun) -> list[OneTable]:
@@ -65,8 +82,7 @@ def _hidden(the: TheRun) -> int:
 
 def _compared(the: TheRun, one: OneTable) -> Difference:
     assert one.sides is not None
-    with _TURN:
-        return difference(
-            root(), lake(), the.job, dict(one.metadata), one.sides, limit=_ROWS, most=_BYTES,
-            more=f"Read them all: forebay diff {the.job}/{the.name} --table {one.table} --full",
-        )  # fmt: skip
+    return difference(
+        root(), lake(), the.job, dict(one.metadata), one.sides, limit=_ROWS, most=_BYTES,
+        more=f"Read them all: forebay diff {the.job}/{the.name} --table {one.table} --full",
+    )  # fmt: skip

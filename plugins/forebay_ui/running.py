@@ -4,11 +4,15 @@ import json
 import threading
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import finalize
 
+from anyio import CancelScope
 from fastapi import HTTPException
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from forebay.errors import ForebayError, JobSpecError
 from forebay.lake.connection import LakeError
@@ -38,6 +42,8 @@ class Running:
     seen: Frame | None = None
     cancelled: bool = False
     broke: str = ""
+    _over: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Taken by the first who ends it."""
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """What the query gives until it ends or fails; whoever stops listening ends it."""
@@ -62,15 +68,21 @@ class Running:
                     if self.seen is not None:
                         return
         finally:
-            # A listener that left cannot be waited for.
-            threading.Thread(target=self.finish, name="forebay-query-end", daemon=True).start()
+            self.leave()
 
     def cancel(self) -> None:
         self.cancelled = True
         self.worker.stop()
 
+    def leave(self) -> None:
+        """Ends it beside whoever calls: a listener that left cannot be waited for."""
+        if not self._over.locked():
+            threading.Thread(target=self.finish, name="forebay-query-end", daemon=True).start()
+
     def finish(self) -> None:
-        """Ends the process, and notes how the query ended."""
+        """Ends the process, and notes how the query ended; once, however often it is called."""
+        if not self._over.acquire(blocking=False):
+            return
         RUNNING.pop(self.past.id, None)
         queries.pool().give_back(self.worker)
         told: dict[str, Any] = {"seconds": round(time.time() - self.past.at, 3)}
@@ -84,6 +96,27 @@ class Running:
         else:
             told |= {"state": "cancelled"}
         queries.ended(self.past.id, **told)
+
+
+class Streamed(StreamingResponse):
+    """A query's messages or its file. Whatever becomes of the answer, the query ends with it.
+
+    What is left to Python's garbage collector otherwise: a generator that nobody reads to its end.
+    """
+
+    def __init__(self, made: Running, content: AsyncGenerator[bytes, None], **more: Any) -> None:
+        super().__init__(content, **more)
+        self._made, self._content = made, content
+        # Also where nobody takes the answer up: nothing of its generator has run then.
+        finalize(self, made.leave).atexit = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._made.leave()
+            with CancelScope(shield=True):
+                await self._content.aclose()
 
 
 def start(
@@ -112,7 +145,7 @@ def start(
         who, workspace, sql, parameters=kept, engine=setup.engine, format="explain" if explain else format,
         tables=job.reads, cap=limits.seconds,
     )  # fmt: skip
-    worker = queries.pool().take(setup)
+    worker = queries.pool().take(setup, str(who.user.get_id()))
     made = Running(past, worker, limits)
     try:
         RUNNING[past.id] = made

@@ -1,6 +1,5 @@
 """Asks Kubernetes how the Spark application of a task stands: whether its driver waits for room, or for the operator."""
 
-import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +26,7 @@ def application_now(found: Connection, who: TaskTry) -> tuple[str, str] | None:
     try:
         access = kubernetes.access_of(found, found.host)
         verify = network.trusting(access.authorities) if access.authorities else trust(access.server)
-    except (Wrong, ssl.SSLError):
+    except (Wrong, OSError, ValueError):
         # Its login is a program's or in a file, which nobody opens because a connection says so.
         return None
     namespace = str(found.extra.get("namespace") or placement(who.workspace).namespace)
@@ -49,9 +48,14 @@ def application_now(found: Connection, who: TaskTry) -> tuple[str, str] | None:
             return "Kubernetes does not tell", f"{namespace}: HTTP {error.response.status_code}"
         except httpx.HTTPError as error:
             return "Kubernetes does not answer", f"{access.server}: {type(error).__name__}"
-    made = datetime.fromisoformat(str(application["metadata"]["creationTimestamp"]))
-    reason = waiting(application, pods, (datetime.now(UTC) - made).total_seconds())
-    state = "queued" if reason.startswith(_QUEUES) else state_of(application).lower().replace("_", " ")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return "What answers is no Kubernetes", access.server
+    try:
+        made = datetime.fromisoformat(str(application["metadata"]["creationTimestamp"]))
+        reason = waiting(application, pods, (datetime.now(UTC) - made).total_seconds())
+        state = "queued" if reason.startswith(_QUEUES) else state_of(application).lower().replace("_", " ")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "What answers is no Kubernetes", access.server
     return f"Spark: {state}", f"application {name} in {namespace}{f': {reason}' if reason else ''}"
 
 

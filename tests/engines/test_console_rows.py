@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow
 import pytest
 from lake import Lake
 from pyarrow.fs import S3FileSystem
@@ -23,6 +24,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.update.snapshot import _FastAppendFiles
 from pyiceberg.transforms import IdentityTransform, MonthTransform
 from pyiceberg.typedef import Record
+from pyiceberg.types import StringType
 from store import free_ports
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "plugins"))
@@ -36,6 +38,7 @@ from forebay.lake.diff import between
 from forebay.lake.rest import Rest
 from forebay.lake.tables import TableDefinition
 from forebay.stack.compare import difference
+from forebay_ui import first_rows, rows
 from forebay_ui.rows import FileSummary, check_results, files, sample
 
 
@@ -231,3 +234,63 @@ def test_deletes_by_value_are_said(lake: Lake) -> None:
     found = summary(lake.config, lake.name("t"))
     assert (found.files, found.delete_files, found.delete_share, found.small) == (1, 1, 0.5, None)
     assert "deletes by value" in found.only_totals
+
+
+def test_a_sample_reads_first_rows_and_not_whole_files(lake: Lake) -> None:
+    name = lake.name("t")
+    with DuckDBEngine(lake.config) as engine:
+        engine.write(
+            "SELECT i AS n, repeat('x', 100) || i AS text FROM range(600000) AS t(i)", TableDefinition(name)
+        )
+        engine.write("SELECT i AS n, 'later' AS text FROM range(5) AS t(i)", TableDefinition(name), "append")
+    made = lake.config.pyiceberg().load_table(name)
+    before = pyarrow.total_allocated_bytes()
+    tasks = sorted(made.scan().plan_files(), key=lambda task: -task.file.record_count)
+    found = first_rows.batches(made, tasks[0], made.scan().projection(), 20)
+    assert next(found).num_rows == 20
+    assert pyarrow.total_allocated_bytes() - before < 16_000_000, "its rows are 60 MB"
+    found.close()
+    assert len(sample(lake.config, name).rows) == 20
+
+
+def test_a_sample_has_the_tables_columns_and_no_deleted_rows(lake: Lake) -> None:
+    """Columns that came later, were renamed or lie in a struct; files that lack them; rows that a merge deleted."""
+    name = lake.name("t")
+    with DuckDBEngine(lake.config) as engine:
+        engine.write(
+            "SELECT i AS n, {'a': i, 'b': [i]} AS s, map {'k': i} AS m FROM range(3) AS t(i)",
+            TableDefinition(name),
+        )
+    made = lake.config.pyiceberg().load_table(name)
+    with made.update_schema() as update:
+        update.rename_column("n", "number")
+        update.add_column("late", StringType())
+    found = sample(lake.config, name)
+    assert found.columns == ["number", "s", "m", "late"]
+    assert [row[0] for row in found.rows] == ["0", "1", "2"]
+    assert {row[3] for row in found.rows} == {None}
+    assert found.rows[1][1] == str({"a": 1, "b": [1]})
+    plain = lake.config.pyiceberg().load_table(name).scan().to_arrow().to_pylist()
+    assert [[None if value is None else str(value) for value in row.values()] for row in plain] == found.rows
+
+
+def test_a_sample_of_rows_that_are_too_large_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(lake, "SELECT repeat('x', 10000) || i AS text FROM range(100) AS t(i)")
+    monkeypatch.setattr(first_rows, "MOST", 2_000)
+    with pytest.raises(LakeError, match="query the columns that you need"):
+        sample(lake.config, lake.name("t"))
+
+
+def test_only_the_newest_check_results_are_read(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_RESULT_STEP", 1)
+    name, kept = lake.name("t"), lake.name(CHECK_RESULTS)
+    with DuckDBEngine(lake.config) as engine:
+        for day in (1, 3, 2):
+            select = f"SELECT TIMESTAMPTZ '2026-01-0{day} 00:00:00Z' AS checked_at, '{name}' AS table_name"
+            engine.write(select, TableDefinition(kept), "append")
+    assert [each["checked_at"].day for each in check_results(lake.config, name, 10)] == [3, 2, 1]
+    field = lake.config.pyiceberg().load_table(kept).schema().find_field("checked_at")
+    tasks = lake.config.pyiceberg().load_table(kept).scan().plan_files()
+    oldest = min(tasks, key=lambda task: rows._latest(task.file, field))
+    remove(lake.config, oldest.file.file_path)
+    assert [each["checked_at"].day for each in check_results(lake.config, name, 2)] == [3, 2]

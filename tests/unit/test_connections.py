@@ -567,3 +567,13 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     # A proxy of the machine's must not be asked: the doctor looks over the addresses itself.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "extra", ['{"a":' * 20_000, '{"a":' * 300 + "1" + "}" * 300, '{"a": "' + "[" * 5000 + '"}'],
+    ids=["unread", "deep", "inside a text"],
+)  # fmt: skip
+def test_an_extra_that_is_nested_deeply_breaks_nothing(extra: str) -> None:
+    found = Connection.of("odd", "http", extra=extra)
+    assert isinstance(found.secrets(), tuple)
+    doctor.about(found)

@@ -15,6 +15,7 @@ State = Literal["ok", "warn", "bad", "skipped"]
 Side = Literal["server", "worker"]
 """Where a check ran: on the API server, or where tasks run."""
 
+_DEPTH = 50
 _SENSITIVE = re.compile(r"pass|secret|token|credential|key|auth|sasl|jaas|private|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"^(true|false|none|null|\d{1,5}|plain|basic|oauth2?)$", re.IGNORECASE)
 _SHORTEST = 4
@@ -51,7 +52,7 @@ class Connection:
         values = extra
         if isinstance(extra, str):
             try:
-                values = json.loads(extra) if extra.strip() else {}
+                values = _read(extra) if extra.strip() else {}
             except ValueError:
                 values = {}
         return cls(
@@ -159,6 +160,25 @@ def cleaned(step: Step, connection: Connection) -> Step:
     )
 
 
+def _read(text: str) -> Any:
+    """JSON as a connection may hold it. Raises ValueError, also for what is nested more deeply than anybody means."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = [found]
+    for _ in range(_DEPTH):
+        inner = [
+            list(each.values()) if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        ]
+        if not inner:
+            return found
+        level = [value for values in inner for value in values]
+    raise ValueError("nested too deeply")
+
+
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, Mapping):
         for each in value.values():
@@ -170,7 +190,7 @@ def _texts(value: object) -> Iterator[str]:
         yield value
         if value.lstrip().startswith(("{", "[")):
             try:
-                yield from _texts(json.loads(value))
+                yield from _texts(_read(value))
             except ValueError:
                 return
 
@@ -178,7 +198,7 @@ def _texts(value: object) -> Iterator[str]:
 def _hidden(values: object, sensitive: bool = False) -> Iterator[str]:
     if isinstance(values, str) and values.lstrip().startswith(("{", "[")):
         with contextlib.suppress(ValueError):
-            yield from _hidden(json.loads(values), sensitive)
+            yield from _hidden(_read(values), sensitive)
     if isinstance(values, Mapping):
         for name, value in values.items():
             # Where something is looked up is no secret, whatever the name has in it.

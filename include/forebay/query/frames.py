@@ -14,6 +14,12 @@ _LETTERS: dict[Kind, bytes] = {
 }  # fmt: skip
 _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
 _HEAD = struct.Struct(">cI")
+MAX_LENGTH = 32_000_000
+"""Bytes of one message. Whoever reads them holds a message whole, so none is larger."""
+
+
+class BrokenFrame(Exception):
+    """Bytes that are no message, or one that is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ def encode(kind: Kind, payload: bytes) -> bytes:
 
 
 class Decoder:
-    """Bytes as they come in, frames as they are whole."""
+    """Bytes as they come in, frames as they are whole. Raises BrokenFrame for what cannot be one."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -44,6 +50,8 @@ class Decoder:
         found, at = [], 0
         while len(self._held) - at >= _HEAD.size:
             letter, length = _HEAD.unpack_from(self._held, at)
+            if letter not in _KINDS or length > MAX_LENGTH:
+                raise BrokenFrame
             end = at + _HEAD.size + length
             if len(self._held) < end:
                 break

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import forebay
 from forebay.errors import ForebayError
 from forebay.lake.connection import CatalogConfig
-from forebay.query.frames import Decoder, Frame
+from forebay.query.frames import BrokenFrame, Decoder, Frame
 from forebay.query.limits import Limits
 
 Engine = Literal["duckdb", "trino"]
@@ -31,6 +31,9 @@ _PIPE = 1 << 20
 _SET_PIPE_SIZE = 1031
 _FRESH = 540.0
 """A process that waits ends by itself a little later (worker.IDLE)."""
+
+_FOLDER = "forebay-query-"
+"""How the folders of queries' processes begin."""
 
 # Of the caller's environment a query's process sees these: no key, no address of a database.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
@@ -81,7 +84,10 @@ class Worker:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.began = time.monotonic()
-        self._folder = tempfile.mkdtemp(prefix="forebay-query-")
+        self._folder = tempfile.mkdtemp(prefix=_FOLDER)
+        # Held while this process lives, however it ends: what nobody holds is swept.
+        self._held = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._decoder = Decoder()
         self._frames: list[Frame] = []
         self._stopped = threading.Lock()
@@ -142,7 +148,11 @@ class Worker:
             data = os.read(self._out.fileno(), _CHUNK)
         except (OSError, ValueError):
             return None
-        return self._decoder.feed(data) if data else None
+        try:
+            return self._decoder.feed(data) if data else None
+        except BrokenFrame:
+            self._process.kill()
+            return None
 
     def frames(self) -> Iterator[Frame]:
         """Everything the query gives, to its end. Raises QueryFailed where it has none."""
@@ -171,6 +181,7 @@ class Worker:
         with contextlib.suppress(OSError):
             self._out.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._held)
 
     def _write(self, line: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -193,54 +204,101 @@ class Worker:
         )
 
 
+def sweep(folder: Path | None = None, older: float = _FRESH) -> list[Path]:
+    """Removes the folders, with what was spilled to them, that nobody holds any more; gives those.
+
+    A server that was killed leaves them. They are looked at once they are some minutes old.
+    """
+    gone = []
+    for path in (folder or Path(tempfile.gettempdir())).glob(f"{_FOLDER}*"):
+        try:
+            held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            found = os.fstat(held)
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime >= older:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+                gone.append(path)
+        except OSError:
+            pass
+        finally:
+            os.close(held)
+    return gone
+
+
 class Pool:
     """The queries of this server, and one process in reserve for the next one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spare: list[Worker] = []
-        self._running: set[Worker] = set()
+        self._running: dict[Worker, str] = {}
+        """Whose query each of them runs."""
+        self._reserved: list[str] = []
+        """Whose queries have a place, and no process yet."""
+        self._refilling = False
+        self._closed = False
 
     def warm(self, setup: Setup) -> None:
         """Has a process ready soon; does not wait for it."""
         threading.Thread(target=self._refill, args=(setup,), name="forebay-query-spare", daemon=True).start()
 
     @contextlib.contextmanager
-    def worker(self, setup: Setup) -> Iterator[Worker]:
+    def worker(self, setup: Setup, who: str = "") -> Iterator[Worker]:
         """A process for one query, gone afterwards. Raises Busy."""
-        worker = self.take(setup)
+        worker = self.take(setup, who)
         try:
             yield worker
         finally:
             self.give_back(worker)
 
-    def take(self, setup: Setup) -> Worker:
-        """A process for one query, to be given back. Raises Busy."""
+    def take(self, setup: Setup, who: str = "") -> Worker:
+        """A process for one query, to be given back. Raises Busy.
+
+        Of several places one person (`who`) holds all but one at most; nobody in particular is not counted so.
+        """
+        most = setup.limits.at_once
         with self._lock:
-            if len(self._running) >= setup.limits.at_once:
+            busy = [*self._running.values(), *self._reserved]
+            if len(busy) >= most:
                 raise Busy(
-                    f"{len(self._running)} queries run on this server, and no more may at a time. Try again in a moment."
+                    f"{len(busy)} queries run on this server, and no more may at a time. Try again in a moment."
+                )
+            if who and most > 1 and busy.count(who) >= most - 1:
+                raise Busy(
+                    f"{busy.count(who)} queries of yours run on this server, and one place is left for others. Wait for one "
+                    "of them, or cancel it."
                 )
             found = self._usable(setup)
             if found is not None:
-                self._running.add(found)
+                self._running[found] = who
                 return found
-        made = Worker(setup)
-        with self._lock:
-            self._running.add(made)
+            # The place is taken before the process starts, which takes a while.
+            self._reserved.append(who)
+        made = None
+        try:
+            made = Worker(setup)
+        finally:
+            with self._lock:
+                self._reserved.remove(who)
+                if made is not None:
+                    self._running[made] = who
         return made
 
     def give_back(self, worker: Worker) -> None:
         """Ends the process, and has another one ready for the next query."""
         with self._lock:
-            self._running.discard(worker)
+            self._running.pop(worker, None)
         worker.stop()
         self.warm(worker.setup)
 
     def close(self) -> None:
-        """Ends everything."""
+        """Ends everything, for good."""
         with self._lock:
-            workers, self._spare, self._running = [*self._spare, *self._running], [], set()
+            self._closed = True
+            workers, self._spare, self._running = [*self._spare, *self._running], [], {}
         for worker in workers:
             worker.stop()
 
@@ -263,9 +321,20 @@ class Pool:
             if found is not None:
                 self._spare.append(found)
                 return
-        made = Worker(setup)
-        with self._lock:
-            self._spare.append(made)
+            if self._refilling or self._closed:
+                return
+            self._refilling = True
+        made = None
+        try:
+            made = Worker(setup)
+        finally:
+            with self._lock:
+                self._refilling = False
+                closed = self._closed
+                if made is not None and not closed:
+                    self._spare.append(made)
+            if made is not None and closed:
+                made.stop()
 
 
 def rows(pool: Pool, setup: Setup, job: Job, limits: Limits | None = None) -> dict[str, Any]:

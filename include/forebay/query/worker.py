@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -19,21 +20,29 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from forebay.errors import ForebayError
-from forebay.query.frames import Kind, encode
+from forebay.query.frames import MAX_LENGTH, Kind, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
 
+    from forebay.query import formats
+
 IDLE = 600
 """Seconds that a process waits for its query."""
 
 _FIRST, _BATCH = 2_048, 65_536
+_PIECE, _CELLS = 4_000_000, 250_000
+"""Bytes and values of rows that become one message at most, where they are not one row."""
 _TELL = 0.5
 _GRACE = 5
 _EXTRA_MEMORY = 1_500_000_000
 """Beside the engine's own limit: its code, threads' stacks, and the rows on their way out."""
+
+
+_OWN: list[str] = []
+"""The process's folder, where the engine puts what does not fit into memory."""
 
 
 class Reader(Protocol):
@@ -68,6 +77,7 @@ def main() -> None:
     out = Out(os.dup(1))
     os.dup2(2, 1)
     setup = _line(None)
+    _OWN.append(str(setup["folder"]))
     _confine(setup)
     try:
         reader = _reader(setup)
@@ -106,10 +116,13 @@ def _run(out: Out, reader: Reader, job: Mapping[str, Any]) -> None:
     for batch in reader.batches(found):
         if rows + batch.num_rows > job["rows"]:
             batch, more = batch.slice(0, job["rows"] - rows), "rows"
-        if batch.num_rows:
-            payload = writer.write(batch)
-            rows, size = rows + batch.num_rows, size + len(payload)
-            out.send("data", payload)
+        for part in _pieces(batch):
+            for payload in _written(writer, part, kind):
+                size += len(payload)
+                out.send("data", payload)
+            rows += part.num_rows
+            if size > job["bytes"]:
+                break
         if more:
             break
         if size > job["bytes"]:
@@ -122,7 +135,7 @@ def _run(out: Out, reader: Reader, job: Mapping[str, Any]) -> None:
     if more and kind != "rows":
         cap = f"{job['rows']:,} rows" if more == "rows" else f"{job['bytes']:,} bytes"
         raise ForebayError(f"The result is more than {cap}, so the file would lack rows. Select less.")
-    if payload := writer.close():
+    for payload in _cut(writer.close()):
         size += len(payload)
         out.send("data", payload)
     out.send(
@@ -135,6 +148,36 @@ def _run(out: Out, reader: Reader, job: Mapping[str, Any]) -> None:
             **reader.progress(),
         },
     )
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The rows in parts of some megabytes each; nothing of none."""
+    rows = batch.num_rows
+    each = min(rows, rows * _PIECE // max(1, batch.nbytes), _CELLS // max(1, batch.num_columns))
+    for start in range(0, rows, max(1, each)):
+        yield batch.slice(start, max(1, each))
+
+
+def _written(writer: formats.Writer, part: pa.RecordBatch, kind: formats.Format) -> Iterator[bytes]:
+    """The rows as bytes, none larger than a frame may be. As `rows`, each of them is a line of its own."""
+    payload = writer.write(part)
+    if len(payload) <= MAX_LENGTH:
+        yield payload
+    elif kind != "rows":
+        yield from _cut(payload)
+    elif part.num_rows == 1:
+        raise ForebayError(
+            f"A row of the result is larger than {MAX_LENGTH // 1_000_000} MB. Select less of it, or take it as a file."
+        )
+    else:
+        half = part.num_rows // 2
+        for each in (part.slice(0, half), part.slice(half)):
+            yield from _written(writer, each, kind)
+
+
+def _cut(payload: bytes) -> Iterator[bytes]:
+    for start in range(0, len(payload), MAX_LENGTH):
+        yield payload[start : start + MAX_LENGTH]
 
 
 def _tell(out: Out, reader: Reader, began: float, seconds: int, over: threading.Event) -> None:
@@ -226,7 +269,9 @@ def _reader(setup: Mapping[str, Any]) -> Reader:
 
 
 def _leave(code: int) -> NoReturn:
-    """At once: an engine in the middle of something is not waited for."""
+    """At once: an engine in the middle of something is not waited for. What it wrote goes too, whoever is left."""
+    for folder in _OWN:
+        shutil.rmtree(folder, ignore_errors=True)
     sys.stderr.flush()
     os._exit(code)
 

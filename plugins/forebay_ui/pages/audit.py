@@ -25,6 +25,8 @@ router, api = APIRouter(dependencies=[Sees]), APIRouter(dependencies=[Sees])
 _PAGE = 100
 EXPORT = 50_000
 """Events that one export holds at most."""
+DAYS = 90
+"""How far back is looked where nobody says from when: the log may hold years."""
 _SHOWN = ("connection_id", "conn_id", "query", "to", "from", "workspace")
 _ELSEWHERE = ("table", "method", "dag_id", "dag_run_id")
 _WORDS = {
@@ -82,13 +84,12 @@ class Filter:
         return self == Filter("people", "", "", "", "", "", "")
 
     def wanted(self, before: int | None = None) -> Wanted:
-        """Days are whole days in UTC, the last one included."""
+        """Days are whole days in UTC, the last one included. Without a first day it is the last `DAYS`."""
         until = _moment("until", self.until)
         if until is not None and len(self.until) == len("2026-01-01"):
             until += timedelta(days=1)
-        return Wanted(
-            self.kind, self.who, self.event, self.job, self.about, _moment("since", self.since), until, before
-        )
+        since = _moment("since", self.since) or (until or datetime.now(UTC)) - timedelta(days=DAYS)
+        return Wanted(self.kind, self.who, self.event, self.job, self.about, since, until, before)
 
 
 def filtered(
@@ -97,7 +98,9 @@ def filtered(
     event: Text = "",
     job: Text = "",
     about: Annotated[str, Query(max_length=200, description="A text in the details, such as a table.")] = "",
-    since: Annotated[str, Query(max_length=40, description="A day or a moment (UTC).")] = "",
+    since: Annotated[
+        str, Query(max_length=40, description=f"A day or a moment (UTC); without it the last {DAYS} days.")
+    ] = "",
     until: Annotated[
         str, Query(max_length=40, description="A day, which is included, or a moment (UTC).")
     ] = "",
@@ -123,7 +126,7 @@ def audit(request: Request, who: Visiting, wanted: Filtered, before: Number = No
     return render(
         request, "audit.html", who=who, places=request.app.state.places, title="Audit", wanted=wanted, kinds=KINDS,
         found=found[:_PAGE], older=query({**asked, "before": older}) if older else "", asked=query(asked), later=before,
-        word=word, told=told, most=EXPORT,
+        word=word, told=told, most=EXPORT, days=DAYS, whole=query({**asked, "since": "1970-01-01"}),
     )  # fmt: skip
 
 

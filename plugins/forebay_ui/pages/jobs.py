@@ -82,14 +82,23 @@ def why(request: Request, job: Job) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/jobs/{segment(job)}", 303)
 
 
+def given(parameters: str) -> dict[str, Any]:
+    """A run's parameters as they were typed. Raises ValueError."""
+    try:
+        values = json.loads(parameters or "{}")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("not an object")
+    return values
+
+
 @router.post("/{job}/runs", response_class=HTMLResponse, dependencies=[Starts])
 def start_form(
     request: Request, who: Visiting, job: Job, parameters: Annotated[str, Form(max_length=20_000)] = ""
 ) -> Response:
     try:
-        values = json.loads(parameters or "{}")
-        if not isinstance(values, dict):
-            raise ValueError("not an object")
+        values = given(parameters)
     except ValueError as error:
         return _page(
             request,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
+from anyio import CancelScope
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
@@ -190,7 +191,9 @@ async def _result(request: Request, running: Running) -> Result:
             elif await request.is_disconnected():
                 raise ForebayError("Nobody waits for the query any more.")
     finally:
-        await frames.aclose()
+        running.leave()
+        with CancelScope(shield=True):
+            await frames.aclose()
     return found
 
 

@@ -37,7 +37,15 @@
       run(false);
     }
   });
-  cancel.addEventListener("click", () => running?.abort());
+  // Leaving ends a query, too, but only once everybody on the way has noticed.
+  const stop = () => {
+    if (running?.query) {
+      const place = `${api}/query/${encodeURIComponent(running.query)}`;
+      fetch(place, { method: "DELETE", credentials: "same-origin", keepalive: true, headers: { "x-forebay-csrf": csrf } }).catch(() => {});
+    }
+    running?.abort();
+  };
+  cancel.addEventListener("click", stop);
 
   document.querySelector(".tree")?.addEventListener("click", (event) => {
     const name = event.target.closest("[data-insert]")?.dataset.insert;
@@ -68,7 +76,7 @@
   }
 
   async function run(explain) {
-    running?.abort();
+    stop();
     const mine = (running = new AbortController());
     const began = performance.now();
     const selected = editor.selection();
@@ -96,7 +104,8 @@
       if (!answer.ok) throw new Refused(await said(answer));
       for await (const line of lines(answer)) {
         if (mine !== running) return;
-        if (line.type === "columns") grid = new ForebayGrid(place, line.columns);
+        if (line.type === "started") mine.query = line.id;
+        else if (line.type === "columns") grid = new ForebayGrid(place, line.columns);
         else if (line.type === "rows") grid.add(line.rows);
         else if (line.type === "progress") told = { ...told, ...line };
         else if (line.type === "failed") throw new Refused(line.message);
