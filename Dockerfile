@@ -131,6 +131,7 @@ RUN apt-get -o Acquire::Check-Valid-Until=false update \
     && chmod g=u /opt/airflow && rm -f /var/log/* /etc/*-
 COPY --from=airflow-packages /opt/forebay /opt/forebay
 COPY --from=console /src/plugins /opt/forebay/plugins
+COPY images/webserver_config.py /opt/forebay/
 # Where Airflow's chart looks for it.
 COPY --chmod=755 images/airflow-entrypoint /entrypoint
 WORKDIR /opt/airflow

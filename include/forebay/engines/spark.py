@@ -29,7 +29,7 @@ _OPENED = (
 )
 _MEMORY = re.compile(r"[1-9]\d*[kmgKMG]")
 # Airflow's own settings (its database, its keys) are none of a program's business.
-_WITHHELD = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "SUPERVISOR_")
+_WITHHELD = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "FOREBAY_OIDC_", "SUPERVISOR_")
 LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = console
