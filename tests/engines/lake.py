@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -12,6 +13,7 @@ from pyiceberg.typedef import Record
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import Run, TaskTry
+from forebay.lake.rest import Rest
 from forebay.lake.tables import TableDefinition
 
 
@@ -20,6 +22,12 @@ class Lake:
 
     def __init__(self, config: CatalogConfig, lens: str, namespace: str) -> None:
         self.config, self.lens, self.namespace = config, lens, namespace
+
+    @cached_property
+    def prefix(self) -> str:
+        """What the catalog's paths have after v1/, with the slash at its end."""
+        with Rest(self.config) as rest:
+            return rest._connect()
 
     def name(self, table: str) -> str:
         return f"{self.namespace}.{table}"

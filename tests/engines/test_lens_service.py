@@ -36,7 +36,7 @@ class Logged:
     client: httpx.Client
 
     def path(self, tail: str, who: TaskTry | None = None, view: str = "main") -> str:
-        return f"/{f'run/{who.segment()}' if who else view}/v1/warehouse/{tail}"
+        return f"/{f'run/{who.segment()}' if who else view}/v1/{self.lake.prefix}{tail}"
 
     def table(self, who: TaskTry | None = None, tail: str = "") -> str:
         return self.path(f"namespaces/{self.lake.namespace}/tables/t{tail}", who)
@@ -81,7 +81,7 @@ def test_the_access_log_says_who_asked_for_what(logged: Logged) -> None:
     logged.client.get("/elsewhere")
     logged.client.get("/health")
     run, published, other = logged.lines()
-    path = f"/v1/warehouse/namespaces/{logged.lake.namespace}/tables/t"
+    path = f"/v1/{logged.lake.prefix}namespaces/{logged.lake.namespace}/tables/t"
     assert {name: run[name] for name in ("method", "view", "path", "status", "table", "job", "run", "task", "number")} == {
         "method": "GET", "view": "run", "path": path, "status": 200, "table": logged.lake.name("t"),
         "job": who.job, "run": "r", "task": "write", "number": 2,
@@ -102,7 +102,7 @@ def test_a_lost_race_is_a_conflict_also_for_main(logged: Logged) -> None:
     assert document is not None
     late = append(document, 17)
     logged.lake.write(logged.lake.who("r", "t"), "t", "(2)")
-    catalog = f"{logged.lake.config.uri}/v1/warehouse/namespaces/{logged.lake.namespace}/tables/t"
+    catalog = f"{logged.lake.config.uri}/v1/{logged.lake.prefix}namespaces/{logged.lake.namespace}/tables/t"
     raw = httpx.post(catalog, json=late, headers=dict(logged.client.headers))
     assert raw.status_code == 400
     assert "sequence number" in raw.text
@@ -139,7 +139,7 @@ def test_what_is_not_rewritten_passes_as_it_is(logged: Logged) -> None:
         "namespaces/nowhere",
     ):
         asked = httpx.get(
-            f"{logged.lake.config.uri}/v1/warehouse/{tail}", headers=dict(logged.client.headers)
+            f"{logged.lake.config.uri}/v1/{logged.lake.prefix}{tail}", headers=dict(logged.client.headers)
         )
         for view in (logged.path(tail), logged.path(tail, who)):
             passed = logged.client.get(view)
