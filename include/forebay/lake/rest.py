@@ -93,6 +93,8 @@ class Rest:
 
     def loaded(self, name: str) -> Json | None:
         """All that the catalog says of a table: its metadata, and where it lies."""
+        if _is_no_name(name):
+            return None
         answer = self._send("GET", self._path(name))
         if _is_nowhere(answer):
             return None
@@ -121,7 +123,7 @@ class Rest:
     def names(self, namespace: str) -> list[str]:
         """Tables of a namespace, as namespace.table; none where the namespace is missing."""
         names: list[str] = []
-        token: str | None = ""
+        token: str | None = None if _is_no_name(namespace) else ""
         while token is not None:
             params = {"pageToken": token} if token else {}
             answer = self._send("GET", f"namespaces/{_namespace(namespace)}/tables", params=params)
@@ -242,6 +244,11 @@ def _is_nowhere(answer: httpx.Response) -> bool:
         and re.search(r"\b(table name|namespace (name|levels|is required)|invalid namespace)", answer.text)
         is not None
     )
+
+
+def _is_no_name(name: str) -> bool:
+    """Whether nothing can have the name: Jetty refuses the byte before a catalog behind it hears of it."""
+    return "\0" in name
 
 
 def _namespace(namespace: str) -> str:
