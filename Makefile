@@ -34,6 +34,16 @@ test: lint ## Run every check and every test
 	wait $$browser; shown=$$?; cat $$said; rm -f $$said; exit $$((engines | shown))
 	@$(BIN)/python -m pytest tests/integration
 
+# What runs promise, on MinIO with a second catalog; and once more on one that commits one table at a time.
+PROMISES := $(addprefix tests/engines/test_,writers.py lens.py lens_service.py lens_together.py publish.py rollback.py \
+	table_rollback.py partitions.py unpublished.py rerun.py histories.py history.py diff.py index.py ingest.py duckdb.py)
+
+.PHONY: test-stores
+test-stores: install ## Test MinIO with a second catalog, buckets, and moving a lake (needs Go 1.24; the first time ten minutes more)
+	@$(BIN)/python -m pytest tests/stores
+	@$(BIN)/python -m pytest --stack minio $(PROMISES)
+	@$(BIN)/python -m pytest --stack one-by-one tests/engines/test_publish.py tests/engines/test_rollback.py tests/engines/test_writers.py -k "not spark and not trino"
+
 .PHONY: test-unit
 test-unit: lint ## Run the checks and tests that need no stack
 	@$(BIN)/python -m pytest tests/unit

@@ -110,13 +110,7 @@ def _database() -> str:
 def _catalog() -> str:
     config = lake()
     with _client(config.uri, config.token_uri) as client:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": config.access_key,
-            "client_secret": config.secret_key,
-            "scope": "catalog",
-        }
-        token = client.post(config.token_uri, data=form)
+        token = client.post(config.token_uri, data=config.login())
         if token.is_error:
             raise Unwell(f"refused the credential of '{CATALOG}' (HTTP {token.status_code})")
         answer = client.get(

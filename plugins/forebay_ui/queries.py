@@ -122,7 +122,7 @@ def setup(who: Visitor, workspace: str) -> Setup:
     elif found.conn_type == "trino":
         engine, server = "trino", server_of(found.host, found.port, found.login, found.password, extra)
         # Trino has the lake's keys: the query's process needs none.
-        config = replace(config, access_key="", secret_key="")
+        config = replace(config, access_key="", secret_key="", client_secret="")
     else:
         raise ForebayError(
             f"connection {conn_id} is of type {found.conn_type}; SQL runs on duckdb and trino. Correct its type in Airflow."

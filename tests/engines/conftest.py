@@ -1,4 +1,8 @@
-"""What the tests of the engines share: a store with its catalog, a lens, a Trino."""
+"""What the tests of the engines share: a store with its catalog, a lens, a Trino.
+
+`--stack minio` puts MinIO with Iceberg's reference catalog in the place of SeaweedFS, `--stack one-by-one` a catalog that
+commits one table at a time: what does not ask for the fixture `config` is left out then, for it would be the same.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,38 @@ os.environ["FOREBAY_JARS"] = str(jars.folder())
 os.environ["JAVA_HOME"] = str(java.require())
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stack", choices=["seaweedfs", "minio", "one-by-one"], default="seaweedfs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "seaweedfs(why): what is tested is SeaweedFS's own")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("stack") == "seaweedfs":
+        return
+    same = [item for item in items if "config" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=same)
+    items[:] = [item for item in items if item not in same]
+    for item in items:
+        if mark := item.get_closest_marker("seaweedfs"):
+            item.add_marker(pytest.mark.skip(mark.args[0]))
+
+
 @pytest.fixture(scope="session")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CatalogConfig]:
-    with running_store(tmp_path_factory.mktemp("weed")) as store:
-        yield store.config
+def config(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CatalogConfig]:
+    folder, stack = tmp_path_factory.mktemp("weed"), request.config.getoption("stack")
+    if stack == "seaweedfs":
+        with running_store(folder) as store:
+            yield store.config
+    else:
+        from second_stack import running_second_stack
+
+        with running_second_stack(folder, transactions=stack == "minio") as second:
+            yield second.config
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -46,6 +47,12 @@ class Lake:
 
     def __init__(self, config: CatalogConfig, lens: str, namespace: str) -> None:
         self.config, self.lens, self.namespace = config, lens, namespace
+
+    @cached_property
+    def prefix(self) -> str:
+        """What the catalog's paths have after v1/, with the slash at its end."""
+        with Rest(self.config) as rest:
+            return rest._connect()
 
     def name(self, table: str) -> str:
         return f"{self.namespace}.{table}"

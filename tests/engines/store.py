@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -93,7 +93,7 @@ class Store:
                     "TMPDIR": str(self.folder),
                 },
             )
-        _wait(self.config, self.process, self.log)
+        wait_for_catalog(self.config, self.process, self.log)
 
     def kill(self) -> None:
         self.process.kill()
@@ -117,12 +117,21 @@ def running_store(folder: Path, host: str = "127.0.0.1") -> Iterator[Store]:
         store.stop()
 
 
-def _wait(config: CatalogConfig, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_catalog(config: CatalogConfig, process: subprocess.Popen[bytes], log: Path) -> None:
     # Tokens are given out before the warehouse is there, so a listing is what counts.
-    for _ in range(300):
-        assert process.poll() is None, log.read_text()
+    def listed() -> bool:
         with contextlib.suppress(LakeError, OSError, RESTError, OAuthError, NoSuchNamespaceError):
             list_namespaces(config)
+            return True
+        return False
+
+    wait_until(listed, process, log)
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()
+        if ready():
             return
         time.sleep(0.1)
     raise AssertionError(log.read_text())

@@ -112,7 +112,7 @@ class Histories(RuleBasedStateMachine):
 
     def url(self, who: TaskTry | None, table: str = "") -> str:
         view = self.lenses[self.restarts][0] + (f"/run/{who.segment()}" if who else "/main")
-        return f"{view}/v1/warehouse/namespaces/{self.namespace}/tables/{table}".rstrip("/")
+        return f"{view}/v1/{self.rest._prefix}namespaces/{self.namespace}/tables/{table}".rstrip("/")
 
     def at_work(self, run: str, task: str) -> bool:
         return run not in self.ended and (run, task) not in self.model.dead

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pyarrow as pa
@@ -36,14 +37,20 @@ class Logged:
     client: httpx.Client
 
     def path(self, tail: str, who: TaskTry | None = None, view: str = "main") -> str:
-        return f"/{f'run/{who.segment()}' if who else view}/v1/warehouse/{tail}"
+        return f"/{f'run/{who.segment()}' if who else view}/v1/{self.lake.prefix}{tail}"
 
     def table(self, who: TaskTry | None = None, tail: str = "") -> str:
         return self.path(f"namespaces/{self.lake.namespace}/tables/t{tail}", who)
 
-    def lines(self) -> list[dict[str, Any]]:
-        """The access log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+    def lines(self, count: int) -> dict[str, dict[str, Any]]:
+        """The access log of so many requests, by view. A line comes after its answer: a busy lens has not written it yet."""
+        for _ in range(200):
+            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+            if len(lines) >= count:
+                break
+            time.sleep(0.05)
+        assert len(lines) == count
+        return {line["view"]: line for line in lines}
 
 
 @pytest.fixture
@@ -80,32 +87,32 @@ def test_the_access_log_says_who_asked_for_what(logged: Logged) -> None:
     logged.client.get(logged.path("namespaces", view="published"))
     logged.client.get("/elsewhere")
     logged.client.get("/health")
-    run, published, other = logged.lines()
-    path = f"/v1/warehouse/namespaces/{logged.lake.namespace}/tables/t"
+    lines = logged.lines(3)
+    run, published, other = (lines[view] for view in ("run", "published", "other"))
+    path = unquote(f"/v1/{logged.lake.prefix}namespaces/{logged.lake.namespace}/tables/t")
     assert {name: run[name] for name in ("method", "view", "path", "status", "table", "job", "run", "task", "number")} == {
         "method": "GET", "view": "run", "path": path, "status": 200, "table": logged.lake.name("t"),
         "job": who.job, "run": "r", "task": "write", "number": 2,
     }  # fmt: skip
     assert 0 < run["catalog_ms"] <= run["ms"]
     assert run["at"].startswith("20")
-    assert (published["view"], published["status"]) == ("published", 200)
+    assert (published["status"], other["status"]) == (200, 404)
     assert "run" not in published
-    assert (other["view"], other["status"]) == ("other", 404)
     kept = logged.log.read_text()
     for secret in ("s3cr3t", who.segment(), logged.lake.config.secret_key, "Bearer"):
         assert secret not in kept
 
 
 def test_a_lost_race_is_a_conflict_also_for_main(logged: Logged) -> None:
-    """A run's snapshot takes the number that somebody else has chosen for main; SeaweedFS calls that a bad request."""
+    """A run's snapshot takes the number that somebody else has chosen for main; SeaweedFS calls that a bad request, others a conflict."""
     document = logged.rest.table(logged.lake.name("t"))
     assert document is not None
     late = append(document, 17)
     logged.lake.write(logged.lake.who("r", "t"), "t", "(2)")
-    catalog = f"{logged.lake.config.uri}/v1/warehouse/namespaces/{logged.lake.namespace}/tables/t"
+    catalog = f"{logged.lake.config.uri}/v1/{logged.lake.prefix}namespaces/{logged.lake.namespace}/tables/t"
     raw = httpx.post(catalog, json=late, headers=dict(logged.client.headers))
-    assert raw.status_code == 400
-    assert "sequence number" in raw.text
+    assert raw.status_code in (400, 409)
+    assert "sequence number" in raw.text or raw.status_code == 409
     answer = logged.client.post(logged.table(), json=late)
     assert answer.status_code == 409
     assert answer.json()["error"]["type"] == "CommitFailedException"
@@ -139,7 +146,7 @@ def test_what_is_not_rewritten_passes_as_it_is(logged: Logged) -> None:
         "namespaces/nowhere",
     ):
         asked = httpx.get(
-            f"{logged.lake.config.uri}/v1/warehouse/{tail}", headers=dict(logged.client.headers)
+            f"{logged.lake.config.uri}/v1/{logged.lake.prefix}{tail}", headers=dict(logged.client.headers)
         )
         for view in (logged.path(tail), logged.path(tail, who)):
             passed = logged.client.get(view)

@@ -57,7 +57,7 @@ async def at_once(
     app = application(lake.config.uri)
     lens = next(route.endpoint.__self__ for route in app.routes if getattr(route, "path", "") == "/health")
     namespace, name = table.split(".")
-    path = f"/v1/warehouse/namespaces/{namespace}/tables/{name}"
+    path = f"/v1/{lake.prefix}namespaces/{namespace}/tables/{name}"
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lens", timeout=60) as client,

@@ -32,6 +32,11 @@ SHARES = {
     "charted": Share(6, 200, 2, 50, 10, "2h", "1MB"),
 }
 ACCESS, SECRET = "${ENV:FOREBAY_LAKE_ACCESS_KEY}", "${ENV:FOREBAY_LAKE_SECRET_KEY}"
+KEYS = {
+    "access_key": ACCESS, "secret_key": SECRET,
+    "client_id": "${ENV:CATALOG_CLIENT}", "client_secret": "${ENV:CATALOG_SECRET}",
+}  # fmt: skip
+"""All of them, for a catalog whose login is not the store's key."""
 
 
 class TrinoServer:
@@ -51,6 +56,7 @@ class TrinoServer:
         }
         secrets = {"access_key": config.access_key, "secret_key": config.secret_key}
         secrets |= {name: f"{name} of the tests" for name in PASSWORDS}
+        self._login = dict(zip(("CATALOG_CLIENT", "CATALOG_SECRET"), config.credential, strict=True))
         secrets["trino_inner_secret"] = "of the tests, and long enough for what it is"
         self.stack.__dict__.update(ports=ports, secrets=secrets, parts=("trino",))
         self.server: Server = trino_access.server(self.stack)
@@ -64,7 +70,7 @@ class TrinoServer:
             self.process = subprocess.Popen(
                 stack_trino.command(self.stack),
                 cwd=stack_trino.folder(self.stack),
-                env={**os.environ, **stack_trino.environment(self.stack)},
+                env={**os.environ, **self._login, **stack_trino.environment(self.stack)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -101,7 +107,7 @@ class TrinoServer:
             self.kill()
 
     def engine(self, config: CatalogConfig, who: TaskTry | None = None, **more: object) -> TrinoEngine:
-        return TrinoEngine(config, self.server, access_key=ACCESS, secret_key=SECRET, who=who, **more)  # type: ignore[arg-type]
+        return TrinoEngine(config, self.server, who=who, **{**KEYS, **more})  # type: ignore[arg-type]
 
 
 def lake_connections(config: CatalogConfig, lens: str, trino: TrinoServer) -> dict[str, dict[str, Any]]:

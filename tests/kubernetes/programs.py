@@ -1,4 +1,4 @@
-"""Fetches and builds the programs that the tests of Kubernetes need; all of it is kept outside of the checkout.
+"""Fetches and builds the programs that the tests of Kubernetes and of stores need, all kept outside of the checkout.
 
 From pinned Go modules, which Go's checksum database vouches for, Debian's packages and PyPI with hashes.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 HELM = "helm.sh/helm/v3/cmd/helm@v3.19.5"
 KUBERNETES = "v1.34.4"
+MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 SPARK_OPERATOR = "github.com/kubeflow/spark-operator/v2@v2.5.2"
 NODE = (
     *("containerd", "runc", "containernetworking-plugins", "conntrack", "ethtool", "socat", "iptables"),
@@ -58,6 +59,15 @@ def helm() -> str:
     return str(kept("helm", HELM, build) / "helm")
 
 
+def minio() -> str:
+    """MinIO's server: its last state, for its releases are no longer given out. A program of its own (AGPL), never shipped."""
+
+    def build(folder: Path) -> None:
+        _go(["install", "-trimpath", "-ldflags=-s -w", MINIO], env={"GOBIN": str(folder)})
+
+    return str(kept("minio", MINIO, build) / "minio")
+
+
 def kubernetes() -> Path:
     """A folder with Kubernetes' programs and etcd: one program that is linked under each name."""
     sources = _module("control_plane")
@@ -74,7 +84,7 @@ def kubernetes() -> Path:
 
 def module(name: str) -> Path:
     """The files of a Go module, for its charts and CRDs: `path@version`."""
-    done = _run([program("go", "Go"), "mod", "download", "-json", name], cwd=cache_folder(), timeout=600)
+    done = run([program("go", "Go"), "mod", "download", "-json", name], cwd=cache_folder(), timeout=600)
     return Path(json.loads(done)["Dir"])
 
 
@@ -156,9 +166,9 @@ def _unpacked(name: str, *packages: str) -> Path:
     """A folder with the files of Debian packages."""
 
     def unpack(folder: Path) -> None:
-        _run([_apt(), "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder, timeout=300)
+        run([_apt(), "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder, timeout=300)
         for archive in folder.glob("*.deb"):
-            _run(["dpkg", "-x", str(archive), str(folder)], timeout=300)
+            run(["dpkg", "-x", str(archive), str(folder)], timeout=300)
             archive.unlink()
 
     return kept(name, Path("/etc/os-release").read_text() + " ".join(packages[1:]), unpack)
@@ -168,7 +178,7 @@ def _apt() -> str:
     """Debian's program for packages, once it knows what there is."""
     apt = program("apt-get", "Debian or Ubuntu")
     if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-        _run([apt, "-qq", "update"], timeout=300)
+        run([apt, "-qq", "update"], timeout=300)
     return apt
 
 
@@ -183,7 +193,7 @@ def openbao() -> str:
 
 def redis() -> tuple[str, dict[str, str]]:
     """The server out of Debian's packages, and where its libraries are."""
-    told = _run([_apt().replace("apt-get", "apt-cache"), "depends", "-i", "redis-tools"], timeout=300)
+    told = run([_apt().replace("apt-get", "apt-cache"), "depends", "-i", "redis-tools"], timeout=300)
     needed = {
         word for line in told.splitlines() if (word := line.rpartition("Depends: ")[2]).startswith("lib")
     }
@@ -201,7 +211,7 @@ def _tools() -> Path:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--require-hashes"]
         if shutil.which("uv", path=str(Path(sys.executable).parent)):
             command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "-q", "--require-hashes"]
-        _run([*command, "--target", str(folder), "-r", str(lock)], timeout=600)
+        run([*command, "--target", str(folder), "-r", str(lock)], timeout=600)
 
     return kept("tools", lock.read_text(), install)
 
@@ -233,17 +243,17 @@ def kept(name: str, key: str, make: Callable[[Path], None], *, only: bool = Fals
 
 
 def _go(arguments: Sequence[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
-    _run([program("go", "Go"), *arguments], cwd=cwd or cache_folder(), env=env, timeout=_SECONDS)
+    run([program("go", "Go"), *arguments], cwd=cwd or cache_folder(), env=env, timeout=_SECONDS)
 
 
 def program(name: str, what: str) -> str:
     """Where a program of this machine is; fails with what to install."""
     found = shutil.which(name) or shutil.which(name, path="/usr/local/go/bin:/usr/lib/go/bin")
-    assert found, f"{name} is not on PATH. The tests of Kubernetes need {what}."
+    assert found, f"{name} is not on PATH. These tests need {what}."
     return found
 
 
-def _run(
+def run(
     command: Sequence[str], *, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float
 ) -> str:
     done = subprocess.run(

@@ -14,6 +14,8 @@ from forebay.machine.jars import pinned
 from forebay.sqlquote import literal
 
 KEY, SECRET = "YOUR_KEY", "YOUR_SECRET"
+CLIENT, CLIENT_SECRET = "YOUR_CLIENT", "YOUR_CLIENT_SECRET"
+"""For a catalog with a login of its own."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ def snippets(config: CatalogConfig, table: str = "") -> list[Snippet]:
     """For DuckDB, PyIceberg, Spark, Trino and Flink; with a table also how its rows are read."""
     # Readers do without the branches of runs under way.
     shown = replace(config.published(), access_key=KEY, secret_key=SECRET)
+    if config.client_id:
+        shown = replace(shown, client_id=CLIENT, client_secret=CLIENT_SECRET)
     namespace, _, name = table.rpartition(".")
     return [
         Snippet("DuckDB", _duckdb(shown, f'"{namespace}"."{name}"' if table else "")),
@@ -67,7 +71,8 @@ def _spark(config: CatalogConfig, table: str) -> str:
 
 
 def _trino(config: CatalogConfig, table: str) -> str:
-    values = catalog_properties(config, "${ENV:LAKE_KEY}", "${ENV:LAKE_SECRET}")
+    client = ("${ENV:LAKE_CLIENT}", "${ENV:LAKE_CLIENT_SECRET}") if config.client_id else ("", "")
+    values = catalog_properties(config, "${ENV:LAKE_KEY}", "${ENV:LAKE_SECRET}", *client)
     lines = [f"{name}={value}" for name, value in {"connector.name": "iceberg", **values}.items()]
     end = ["", "-- then, in Trino", f"SELECT * FROM {CATALOG}.{table} LIMIT 10;"] if table else []
     return "\n".join((*lines, *end))

@@ -80,6 +80,8 @@ class TrinoEngine:
         *,
         access_key: str = "",
         secret_key: str = "",
+        client_id: str = "",
+        client_secret: str = "",
         catalog: str | None = None,
         who: TaskTry | None = None,
         on_query: Keeper = lambda query, info: None,
@@ -89,7 +91,8 @@ class TrinoEngine:
     ) -> None:
         self.config = config
         self._catalog = catalog
-        self._properties = {} if catalog else catalog_properties(config, access_key, secret_key)
+        keys = (access_key, secret_key, client_id, client_secret)
+        self._properties = {} if catalog else catalog_properties(config, *keys)
         self._who = who or TaskTry("forebay.query", f"{time.time()}", began=time.time())
         self._mine = RunCatalog.of(self._who)
         if resumed is not None:

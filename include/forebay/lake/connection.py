@@ -50,10 +50,30 @@ class CatalogConfig:
     """Where tokens are issued; by default below `uri`."""
     lens: str = ""
     """Where the lens answers: the catalog as one run sees it. Empty where there is none."""
+    client_id: str = ""
+    """Who logs in to the catalog; the store's key where it is the same."""
+    client_secret: str = field(default="", repr=False)
+    scope: str = "catalog"
+    """What the token is asked for."""
 
     @property
     def token_uri(self) -> str:
         return self.oauth_uri or f"{self.uri}/v1/oauth/tokens"
+
+    @property
+    def credential(self) -> tuple[str, str]:
+        """Id and secret for the catalog."""
+        return self.client_id or self.access_key, self.client_secret or self.secret_key
+
+    def login(self) -> dict[str, str]:
+        """The form that asks for a token (RFC 6749 §4.4). Holds the secret: never log it."""
+        client, secret = self.credential
+        return {
+            "grant_type": "client_credentials",
+            "client_id": client,
+            "client_secret": secret,
+            "scope": self.scope,
+        }
 
     def at(self, uri: str) -> CatalogConfig:
         """The same lake seen through another catalog address; tokens still come from this one."""
@@ -93,13 +113,16 @@ class CatalogConfig:
         return cls(
             uri=_address(host),
             warehouse=str(extra["warehouse"]),
-            access_key=str(login),
-            secret_key=str(password),
+            access_key=str(extra.get("s3.access-key-id") or login),
+            secret_key=str(extra.get("s3.secret-access-key") or password),
             s3_endpoint=_address(extra["s3.endpoint"]),
             s3_region=str(extra.get("s3.region") or "us-east-1"),
             path_style=str(extra.get("s3.path-style-access", "true")).lower() == "true",
             oauth_uri=_address(extra.get("oauth2-server-uri")),
             lens=_address(extra.get("lens")),
+            client_id=str(login) if extra.get("s3.access-key-id") else "",
+            client_secret=str(password) if extra.get("s3.secret-access-key") else "",
+            scope=str(extra.get("scope") or "catalog"),
         )
 
     @classmethod
@@ -118,8 +141,11 @@ class CatalogConfig:
         )
 
     def redact(self, text: str) -> str:
-        """The text without this connection's secret in it."""
-        return text.replace(self.secret_key, "***") if self.secret_key else text
+        """The text without this connection's secrets in it."""
+        # The longer one first: it may hold the other.
+        for secret in sorted(filter(None, (self.secret_key, self.client_secret)), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
     def pyiceberg(self) -> RestCatalog:
         """The catalog as PyIceberg sees it; one per process and connection, so one token request."""
@@ -173,13 +199,15 @@ class CatalogConfig:
         tls = "true" if endpoint[0] == "https" else "false"
         style = "path" if self.path_style else "vhost"
         key, secret = literal(self.access_key), literal(self.secret_key)
+        client, password = map(literal, self.credential)
         return [
             f"CREATE SECRET lake_s3 (TYPE s3, KEY_ID {key}, SECRET {secret}, ENDPOINT {literal(endpoint[2])}, "
             f"USE_SSL {tls}, URL_STYLE {literal(style)}, REGION {literal(self.s3_region)})",
-            f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {key}, CLIENT_SECRET {secret}, "
-            f"OAUTH2_SERVER_URI {literal(self.token_uri)}, OAUTH2_SCOPE 'catalog')",
-            f"ATTACH {literal(self.warehouse)} AS {CATALOG} "
-            f"(TYPE iceberg, ENDPOINT {literal(self.uri)}, SECRET lake_catalog{', READ_ONLY' if read_only else ''})",
+            f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {client}, CLIENT_SECRET {password}, "
+            f"OAUTH2_SERVER_URI {literal(self.token_uri)}, OAUTH2_SCOPE {literal(self.scope)})",
+            # By the connection's key: of one that comes with a table DuckDB takes neither endpoint nor region.
+            f"ATTACH {literal(self.warehouse)} AS {CATALOG} (TYPE iceberg, ENDPOINT {literal(self.uri)}, "
+            f"SECRET lake_catalog, ACCESS_DELEGATION_MODE 'none'{', READ_ONLY' if read_only else ''})",
         ]
 
     def pyiceberg_properties(self) -> dict[str, str]:
@@ -187,8 +215,8 @@ class CatalogConfig:
         return {
             "uri": self.uri,
             "warehouse": self.warehouse,
-            "credential": f"{self.access_key}:{self.secret_key}",
-            "scope": "catalog",
+            "credential": ":".join(self.credential),
+            "scope": self.scope,
             "oauth2-server-uri": self.token_uri,
             "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
             "s3.endpoint": self.s3_endpoint,
@@ -209,8 +237,8 @@ class CatalogConfig:
             f"{prefix}.uri": self.uri,
             f"{prefix}.warehouse": self.warehouse,
             f"{prefix}.rest.auth.type": "oauth2",
-            f"{prefix}.credential": f"{self.access_key}:{self.secret_key}",
-            f"{prefix}.scope": "catalog",
+            f"{prefix}.credential": ":".join(self.credential),
+            f"{prefix}.scope": self.scope,
             f"{prefix}.oauth2-server-uri": self.token_uri,
             f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
             f"{prefix}.s3.endpoint": self.s3_endpoint,

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from forebay.lake.branch import ONLY_BRANCH, Json
+from forebay.lake.capabilities import Capabilities
 from forebay.lake.connection import CatalogConfig, LakeError
 
 _MANY = 8
@@ -75,7 +76,7 @@ class Rest:
         )
         self._prefix: str | None = None
         self.transactions = True
-        """Whether the catalog commits several tables at once; known after the first time it was asked to."""
+        """Whether the catalog commits several tables at once: it says so, or the first try tells."""
 
     def __enter__(self) -> Rest:
         return self
@@ -87,11 +88,18 @@ class Rest:
 
     def table(self, name: str) -> Json | None:
         """The metadata document of a table, None where there is no such table."""
+        loaded = self.loaded(name)
+        return None if loaded is None else loaded["metadata"]
+
+    def loaded(self, name: str) -> Json | None:
+        """All that the catalog says of a table: its metadata, and where it lies."""
+        if _is_no_name(name):
+            return None
         answer = self._send("GET", self._path(name))
         if _is_nowhere(answer):
             return None
-        metadata: Json = self._checked(answer, name).json()["metadata"]
-        return metadata
+        found: Json = self._checked(answer, name).json()
+        return found
 
     def tables(self, names: Sequence[str]) -> dict[str, Json]:
         """The documents of those that exist, read at the same time."""
@@ -115,7 +123,7 @@ class Rest:
     def names(self, namespace: str) -> list[str]:
         """Tables of a namespace, as namespace.table; none where the namespace is missing."""
         names: list[str] = []
-        token: str | None = ""
+        token: str | None = None if _is_no_name(namespace) else ""
         while token is not None:
             params = {"pageToken": token} if token else {}
             answer = self._send("GET", f"namespaces/{_namespace(namespace)}/tables", params=params)
@@ -183,24 +191,15 @@ class Rest:
     def _connect(self) -> str:
         if self._prefix is None:
             with self._reached():
-                token = self._client.post(
-                    self.config.token_uri,
-                    data={
-                        "grant_type": "client_credentials",
-                        "client_id": self.config.access_key,
-                        "client_secret": self.config.secret_key,
-                        "scope": "catalog",
-                    },
-                )
+                token = self._client.post(self.config.token_uri, data=self.config.login())
                 self._client.headers["Authorization"] = (
                     f"Bearer {self._checked(token, 'login').json()['access_token']}"
                 )
                 asked = self._client.get(
                     f"{self.config.uri}/v1/config", params={"warehouse": self.config.warehouse}
                 )
-            document = self._checked(asked, "configuration").json()
-            values = {**(document.get("defaults") or {}), **(document.get("overrides") or {})}
-            self._prefix = f"{values['prefix']}/" if values.get("prefix") else ""
+            found = Capabilities.of(self._checked(asked, "configuration").json())
+            self._prefix, self.transactions = found.prefix, self.transactions and found.transactions
         return self._prefix
 
     def _send(self, method: str, path: str, at: str = "", **what: Any) -> httpx.Response:
@@ -251,6 +250,11 @@ def _is_nowhere(answer: httpx.Response) -> bool:
         and re.search(r"\b(table name|namespace (name|levels|is required)|invalid namespace)", answer.text)
         is not None
     )
+
+
+def _is_no_name(name: str) -> bool:
+    """Whether nothing can have the name: Jetty refuses the byte before a catalog behind it hears of it."""
+    return "\0" in name
 
 
 def _namespace(namespace: str) -> str:

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from forebay import sqltext
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.trino import TrinoEngine, Unfinished
+from forebay.engines.trino_catalog import keys
 from forebay.engines.trino_client import Server
 from forebay.engines.trino_errors import TrinoError
 from forebay.errors import ForebayError, Mistake
@@ -91,8 +92,7 @@ def trino(
     return TrinoEngine(
         config,
         server,
-        access_key=str(extra.get("access_key") or ""),
-        secret_key=str(extra.get("secret_key") or ""),
+        **keys(extra),
         who=who,
         on_query=keep or (lambda query, info: None),
         log=log or (lambda line: None),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
-from forebay.engines.trino_catalog import catalog_properties, create_statement
+from forebay.engines.trino_catalog import catalog_properties, create_statement, keys
 from forebay.engines.trino_client import Label, Server, TrinoClient, progress
 from forebay.engines.trino_types import Signature, arrow_type, plain
 from forebay.lake.connection import CatalogConfig
@@ -144,9 +144,7 @@ class _Streamed(TrinoClient):
 
 def _read_only(owner: Server, config: CatalogConfig, extra: Mapping[str, Any]) -> str:
     """The name of a catalog that shows the lake and lets nobody write; made where there is none."""
-    properties = catalog_properties(
-        config, str(extra.get("access_key") or ""), str(extra.get("secret_key") or "")
-    )
+    properties = catalog_properties(config, **keys(extra))
     properties["iceberg.security"] = "read_only"
     digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()
     name, client = f"{CATALOG}{digest[:12]}", TrinoClient(owner, Label(SOURCE))

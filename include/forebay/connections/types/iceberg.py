@@ -1,7 +1,7 @@
 """An Iceberg REST catalog, and the object store below it with the same key.
 
 Login and password are the client's id and secret. extra: warehouse, s3.endpoint, s3.region, lens, oauth2-server-uri, scope,
-token (in place of login and password).
+token (in place of login and password), s3.access-key-id and s3.secret-access-key (where the store's key is another one).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from forebay.connections.model import Connection
 from forebay.connections.network import Wrong
 from forebay.connections.s3 import S3
 from forebay.connections.web import Answer, Web, place_of, split
+from forebay.lake.capabilities import Capabilities
 
 TITLE = "Iceberg REST"
 ALSO = ("iceberg_rest",)
@@ -172,16 +173,18 @@ async def _warehouse(catalog: Catalog) -> None:
             raise Wrong(
                 "this is no Iceberg REST catalog", "Something else answers there: correct host and path."
             )
-        values = {**(document.get("defaults") or {}), **(document.get("overrides") or {})}
-        prefix = str(values.get("prefix") or "")
-        catalog.prefix = f"{quote(prefix, safe='/')}/" if prefix else ""
+        can = Capabilities.of(document)
+        catalog.prefix, prefix = can.prefix, can.prefix.rstrip("/")
         catalog.check.fact("warehouse", named)
         catalog.check.fact("prefix", prefix)
-        endpoints = [str(each) for each in document.get("endpoints") or ()]
-        if endpoints:
-            one = any("transactions/commit" in each for each in endpoints)
-            catalog.check.fact("several tables in one commit", "yes" if one else "no")
+        if can.told:
+            catalog.check.fact("several tables in one commit", "yes" if can.transactions else "no")
         finding.found = f"prefix {prefix}" if prefix else ""
+        if can.missing:
+            finding.warn(
+                f"it lacks {', '.join(can.missing)}",
+                "Runs cannot write through it. Give this client the rights, or take another catalog.",
+            )
 
 
 async def _list(catalog: Catalog) -> list[list[str]]:
