@@ -60,6 +60,13 @@ def publish(
     known to have changed: one of them that is not there, or has no branch, is a conflict.
     Raises PublishConflict, or LakeError where the catalog cannot be asked.
     """
+    with rest.turn(tables):
+        return _publish(rest, run, tables, tries or {}, wrote)
+
+
+def _publish(
+    rest: Rest, run: Run, tables: Sequence[str], tries: Mapping[str, int], wrote: Sequence[str]
+) -> list[Published]:
     last: LakeError | None = None
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -69,7 +76,7 @@ def publish(
         try:
             for table, metadata in found.items():
                 if (branch := Branch.find(metadata, run.branch)) is not None:
-                    _of_one_try(table, metadata, branch, run, tries or {})
+                    _of_one_try(table, metadata, branch, run, tries)
                     steps.append(_step(rest, run, table, metadata, branch))
                 elif (before := published(table, metadata, run)) is not None:
                     done.append(before)
