@@ -170,7 +170,8 @@ def _crowd(config: CatalogConfig) -> list[Row]:
         return who
 
     def make_main(who: TaskTry) -> None:
-        with Rest(config) as rest:
+        # As the task `publish` does.
+        with Rest(config.main()) as rest:
             publish(rest, Run(who.job, who.run), ["bench.crowd"])
 
     with ThreadPoolExecutor(RUNS) as pool:

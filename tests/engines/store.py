@@ -138,12 +138,17 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 
 @contextlib.contextmanager
-def running_lens(config: CatalogConfig, log: Path, port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
+def running_lens(
+    config: CatalogConfig,
+    log: Path,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    program: tuple[str, ...] = ("-m", "forebay.lens"),
+) -> Iterator[str]:
     port = port or free_ports(1)[0]
     command = [
         sys.executable,
-        "-m",
-        "forebay.lens",
+        *program,
         "--catalog",
         config.uri,
         "--host",

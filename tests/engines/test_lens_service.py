@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import httpx
 import pyarrow as pa
@@ -20,6 +22,7 @@ from uvicorn import Config, Server
 
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.branch import MAIN, Branch, ref, snapshots
+from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
 from forebay.lake.publish import publish
 from forebay.lake.rest import Rest
@@ -194,6 +197,55 @@ def test_an_answer_is_handed_on_in_pieces() -> None:
             catalog.close()
 
     assert asyncio.run(ask()) == (b"first", b"-last")
+
+
+def turn(address: str, *tables: str, timeout: float = 10) -> socket.socket:
+    """A connection that has asked for its turn."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    asked = socket.create_connection((host, int(port)), timeout)
+    query = urlencode([("table", each) for each in tables])
+    asked.sendall(f"GET /turn?{query} HTTP/1.1\r\nHost: lens\r\n\r\n".encode())
+    return asked
+
+
+def is_on(asked: socket.socket, seconds: float = 10) -> bool:
+    """Whether it is that connection's turn within some seconds."""
+    asked.settimeout(seconds)
+    found = b""
+    with contextlib.suppress(TimeoutError):
+        while b"now" not in found:
+            found += asked.recv(1000)
+    return b"now" in found
+
+
+def test_turns_are_taken_in_order_and_end_with_who_had_them(lens: str, namespace: str) -> None:
+    a, b = f"{namespace}.a", f"{namespace}.b"
+    with turn(lens, a, b) as first, turn(lens, a) as gone, turn(lens, b, a, b) as third:
+        assert is_on(first)
+        with turn(lens, f"{namespace}.c") as other:
+            assert is_on(other)
+        assert not is_on(third, 0.5)
+        # Both leave without a word, one before its turn has come.
+        gone.close()
+        assert not is_on(third, 0.5)
+        first.close()
+        assert is_on(third)
+    with turn(lens, a) as last:
+        assert is_on(last)
+
+
+def test_a_turn_does_not_last_for_ever(namespace: str, config: CatalogConfig, tmp_path: Path) -> None:
+    short = tmp_path / "short.py"
+    short.write_text(
+        "import forebay.lens.service as s, forebay.lens.__main__ as m\ns.LONGEST_TURN = 0.3\nm.main()\n"
+    )
+    with (
+        running_lens(config, tmp_path / "log", program=(str(short),)) as address,
+        turn(address, namespace) as first,
+        turn(address, namespace) as second,
+    ):
+        assert is_on(first)
+        assert is_on(second)
 
 
 def test_rows_that_come_after_their_empty_table_was_published(lake: Lake, rest: Rest) -> None:

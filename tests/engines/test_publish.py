@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from lake import Lake, broken_off
 from pyiceberg.exceptions import ValidationException
 
 from forebay.engines.duckdb import DuckDBEngine
-from forebay.lake.branch import BRANCH_PROPERTY, Branch, ref
+from forebay.lake.branch import BRANCH_PROPERTY, Branch, ancestry, ref, snapshots, stamp
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run
 from forebay.lake.publish import PublishConflict, discard, drop_branch, publish
@@ -53,6 +55,92 @@ def test_a_moved_main_is_replayed_where_both_appended(lake: Lake, rest: Rest) ->
     assert publish(rest, lake.run("r"), who.writes)[0].replayed
     assert lake.rows("t") == [1, 2, 3, 10]
     assert publish(rest, lake.run("r"), who.writes)[0].again
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_each_snapshot_of_a_run_is_repeated(lake: Lake, rest: Rest, version: int) -> None:
+    """With its own files, numbers and stamps, so that blame and time travel tell what they told on the branch."""
+    catalog = lake.config.pyiceberg()
+    catalog.create_namespace(lake.namespace)
+    schema = pa.schema([("n", pa.int64())])
+    table = catalog.create_table(lake.name("t"), schema, properties={"format-version": str(version)})
+    table.append(pa.table({"n": [0]}, schema=schema))
+    tries = [lake.who("r", "t"), lake.who("r", "t", task="other")]
+    for number, who in enumerate((tries[0], tries[1], tries[0]), 1):
+        loaded = lake.view(who).pyiceberg().load_table(lake.name("t"))
+        loaded.append(pa.table({"n": [number] * number}, schema=schema))
+    loaded.append(pa.table({"n": []}, schema=schema))
+    table.refresh().append(pa.table({"n": [9]}, schema=schema))
+    before = rest.table(lake.name("t"))
+    assert before is not None
+    branch = Branch.find(before, tries[0].branch)
+    assert branch is not None
+    ours = list(ancestry(snapshots(before), branch.head, branch.base))[::-1]
+    assert publish(rest, lake.run("r"), tries[0].writes)[0].replayed
+    document = rest.table(lake.name("t"))
+    assert document is not None
+    made = list(ancestry(snapshots(document), ref(document, "main"), ref(before, "main")))[::-1]
+    assert [stamp(each, "replay-of") for each in made] == [str(each["snapshot-id"]) for each in ours]
+    for name in ("run", "task", "try"):
+        assert [stamp(each, name) for each in made] == [stamp(each, name) for each in ours]
+    assert [stamp(each, "base") for each in made] == [str(each["parent-snapshot-id"]) for each in made]
+    added = ("added-records", "added-data-files", "added-files-size", "operation")
+    for name in added:
+        assert [each["summary"].get(name) for each in made] == [each["summary"].get(name) for each in ours]
+    assert [each["summary"]["total-records"] for each in made] == ["3", "5", "8", "8"]
+    assert [each["summary"]["total-data-files"] for each in made] == ["3", "4", "5", "5"]
+    if version == 2:
+        numbers = [each["sequence-number"] for each in made]
+        assert numbers == list(
+            range(before["last-sequence-number"] + 1, document["last-sequence-number"] + 1)
+        )
+    table.refresh()
+    rows = [0, 9]
+    for number, each in enumerate(made, 1):
+        rows += [number] * number if number < 4 else []
+        scanned = table.scan(snapshot_id=each["snapshot-id"]).to_arrow()
+        assert sorted(scanned.column("n").to_pylist()) == sorted(rows)
+        snapshot = table.snapshot_by_id(each["snapshot-id"])
+        assert snapshot is not None
+        newest = [m for m in snapshot.manifests(table.io) if m.added_snapshot_id == each["snapshot-id"]]
+        assert [m.sequence_number for m in newest] == ([each.get("sequence-number", 0)] if number < 4 else [])
+    assert lake.rows("t") == sorted(rows)
+
+
+def test_who_publishes_one_table_waits_for_the_other(lake: Lake) -> None:
+    """So that nobody repeats rows on a main that has moved before they are written."""
+    lake.directly("t", "(0)")
+    config = replace(lake.config, lens=lake.lens)
+
+    def one(number: int) -> None:
+        with Rest(config) as own:
+            publish(own, lake.run(f"r{number}"), [lake.name("t")])
+
+    for number in (1, 2):
+        lake.write(lake.who(f"r{number}", "t"), "t", f"({number})")
+    with Rest(config) as mine, ThreadPoolExecutor(2) as pool:
+        with mine.turn([lake.name("other")]):
+            pool.submit(one, 1).result(timeout=60)
+        with mine.turn([lake.name("t"), lake.name("other")]):
+            waiting = pool.submit(one, 2)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+            assert lake.rows("t") == [0, 1]
+        waiting.result(timeout=60)
+    assert lake.rows("t") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_turn_that_does_not_come_stops_nobody(lake: Lake, silent: bool) -> None:
+    lake.directly("t", "(0)")
+    lake.write(lake.who("r", "t"), "t", "(1)")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if not silent:
+            server.close()
+        with Rest(replace(lake.config, lens=address), timeout=10) as own:
+            assert publish(own, lake.run("r"), [lake.name("t")])[0].added == 1
+    assert lake.rows("t") == [0, 1]
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("overwrite", "append"), ("append", "overwrite")])

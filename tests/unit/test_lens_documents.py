@@ -45,6 +45,7 @@ def table(*branches: Branch, main: int | None = 2) -> dict[str, Any]:
         "sort-orders": [{"order-id": 0, "fields": []}],
         "snapshots": [snapshot(1), snapshot(2, 1), snapshot(3, 1), snapshot(4, 1), snapshot(5, 2)],
         "snapshot-log": [{"snapshot-id": n, "timestamp-ms": 1000 * n} for n in (1, 5, 2)],
+        "metadata-log": [{"timestamp-ms": 1000 * n, "metadata-file": f"v{n}"} for n in range(1, 5)],
         "statistics": [{"snapshot-id": n, "statistics-path": f"s{n}"} for n in (2, 3, 4)],
         "refs": {**refs, "kept": {"snapshot-id": 1, "type": "tag"}},
         "properties": {"owner": "lab", **{branch.key: branch.text() for branch in branches}},
@@ -73,6 +74,7 @@ def test_a_run_is_shown_its_branch_as_main_and_no_other() -> None:
     assert numbers(shown, "snapshots") == [1, 3]
     assert numbers(shown, "snapshot-log") == [1, 3]
     assert numbers(shown, "statistics") == [3]
+    assert shown["metadata-log"] == []
     assert shown["properties"]["note"] == "mine"
     assert not {name for name in shown["properties"] if name == "owner" or name.startswith("forebay.")}
     # Others take sequence numbers too, so its clients repeat a commit more often.
@@ -85,6 +87,7 @@ def test_others_are_shown_main_with_what_was_rolled_back_of_it() -> None:
     assert numbers(shown, "snapshots") == [1, 2, 5]
     assert numbers(shown, "snapshot-log") == [1, 5, 2]
     assert numbers(shown, "statistics") == [2]
+    assert len(shown["metadata-log"]) == 4
     assert shown["properties"] == {"owner": "lab"}
     # A run without a branch of its own sees the same.
     run = show(table(of_other()), WHO.branch)

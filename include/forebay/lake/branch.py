@@ -269,6 +269,9 @@ def show(metadata: Mapping[str, Any], name: str) -> Json:
     }
     head = ref(metadata, MAIN)
     properties = dict(metadata.get("properties") or {})
+    if name:
+        # Whatever anybody's commits left: no reader needs it, and PyIceberg copies it a dozen times in each of its own.
+        shown["metadata-log"] = []
     if branch is not None:
         head = branch.head
         if branch.shape is not None:

@@ -157,13 +157,9 @@ class Draft:
 
     def _brought_by(self, snapshot_id: int | None) -> list[DataFile]:
         """The data files that a snapshot added."""
-        from pyiceberg.manifest import ManifestEntryStatus
-
         from forebay.lake.replay import changed_files
 
-        if snapshot_id is None:
-            return []
-        return changed_files(self._transaction._table, snapshot_id, ManifestEntryStatus.ADDED)
+        return [] if snapshot_id is None else changed_files(self._transaction._table, snapshot_id)[0]
 
     def _gone(self, files: Sequence[DataFile], replace: Replace, paths: set[str]) -> list[DataFile]:
         ours = {data_file.file_path for data_file in files}

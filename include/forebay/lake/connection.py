@@ -258,4 +258,5 @@ def _pyiceberg(config: CatalogConfig, _process: int) -> RestCatalog:
 
     # It says with each table it loads how it reads files.
     logging.getLogger("pyiceberg.io").setLevel(logging.WARNING)
-    return RestCatalog(CATALOG, **config.pyiceberg_properties())
+    ours = {"py-io-impl": "forebay.lake.file_io.LakeFileIO"}
+    return RestCatalog(CATALOG, **config.pyiceberg_properties() | ours)

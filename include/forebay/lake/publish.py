@@ -64,6 +64,18 @@ def publish(
     whole stays as it is.
     Raises PublishConflict, or LakeError where the catalog cannot be asked.
     """
+    with rest.turn(tables):
+        return _publish(rest, run, tables, tries or {}, wrote, began or {})
+
+
+def _publish(
+    rest: Rest,
+    run: Run,
+    tables: Sequence[str],
+    tries: Mapping[str, int],
+    wrote: Sequence[str],
+    began: Mapping[str, float],
+) -> list[Published]:
     last: LakeError | None = None
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -86,7 +98,7 @@ def publish(
         try:
             steps = []
             for table, branch in branches.items():
-                _of_one_try(table, found[table], branch, run, tries or {}, began or {})
+                _of_one_try(table, found[table], branch, run, tries, began)
                 steps.append(_step(rest, run, table, found[table], branch, sorted(branches)))
             _all_there(run, wrote, found, before_that)
         except PublishConflict as error:

@@ -43,11 +43,16 @@ class Memory:
         self._forgotten = 0.0
         """When the newest try began that is not remembered any more."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._newest: OrderedDict[tuple[str, str, str], int] = OrderedDict()
 
     def lock(self, table: str) -> asyncio.Lock:
         """Held while a commit to the table is under way: commits of one lens do not race each other."""
         return self._locks.setdefault(table, asyncio.Lock())
+
+    def turn(self, table: str) -> asyncio.Lock:
+        """Held by who publishes the table, over several requests."""
+        return self._turns.setdefault(table, asyncio.Lock())
 
     def table(self, table: str, metadata: Json, size: int) -> None:
         """Keeps a table's document, of so many bytes as JSON."""

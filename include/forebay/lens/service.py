@@ -2,7 +2,8 @@
 
 `/main/v1/…` is the catalog as it is; `/published/v1/…` the same, with the branches of runs left out of every table
 (DuckDB shows rows of a branch where a table has nothing else yet). `/run/<who>/v1/…` is the catalog as a task of a run sees it, where `<who>`
-is TaskTry.segment(). The caller's credential goes to the catalog with each request; the lens has none of its own.
+is TaskTry.segment(). `/turn?table=…` lets those who publish one table do so one after the other: it is a courtesy, and
+decides nothing. The caller's credential goes to the catalog with each request; the lens has none of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from urllib.parse import unquote, urlencode
 
 from aiohttp import ClientConnectorError, ClientError, ConnectionTimeoutError
@@ -37,6 +38,8 @@ _NAMESPACES = re.compile(r"v1/(?:.+?/)?namespaces/?")
 _TRANSACTION = re.compile(r"v1/(?:(?P<prefix>.+?)/)?transactions/commit")
 _CONFIG = "v1/config"
 _TOKENS = "v1/oauth/tokens"
+LONGEST_TURN = 60
+"""Seconds; a publish that takes longer goes on, beside the next one."""
 
 
 class Lens:
@@ -99,6 +102,22 @@ class Lens:
                 "once. Do it outside of one, at the catalog's own address"
             )
         return await self._pass(request, rest)
+
+    async def turn(self, request: Request) -> Response:
+        """Answers when it is the client's turn to publish these tables, and goes on answering until it has hung up."""
+        tables = sorted(set(request.query_params.getlist("table")))
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async with AsyncExitStack() as turns:
+                for table in tables:
+                    await turns.enter_async_context(self.memory.turn(table))
+                yield b"now\n"
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LONGEST_TURN):
+                        while (await request.receive())["type"] != "http.disconnect":
+                            pass
+
+        return StreamingResponse(chunks(), media_type="text/plain")
 
     async def health(self, request: Request) -> Response:
         """200 when the catalog answers, 503 when it does not."""
@@ -259,6 +278,7 @@ def application(catalog: str) -> Starlette:
         routes=[
             Route("/health", lens.health),
             Route("/metrics", telemetry.metrics),
+            Route("/turn", lens.turn),
             Route("/main/{rest:path}", lens.main, methods=every),
             Route("/published/{rest:path}", lens.published, methods=every),
             Route("/run/{who}/{rest:path}", lens.run, methods=every),
