@@ -41,7 +41,7 @@ PROMISES := $(addprefix tests/engines/test_,writers.py lens.py lens_service.py l
 .PHONY: test-stores
 test-stores: install ## Test MinIO with a second catalog, buckets, and moving a lake (needs Go 1.24; the first time ten minutes more)
 	@$(BIN)/python -m pytest tests/stores
-	@$(BIN)/python -m pytest --stack minio $(PROMISES)
+	@FOREBAY_HISTORIES=100 $(BIN)/python -m pytest --stack minio $(PROMISES)
 	@$(BIN)/python -m pytest --stack one-by-one tests/engines/test_publish.py tests/engines/test_rollback.py tests/engines/test_writers.py -k "not spark and not trino"
 
 .PHONY: test-unit
