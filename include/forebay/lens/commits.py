@@ -119,10 +119,11 @@ class Commits:
     async def _together(self, batch: list[_Waiting]) -> None:
         """Answers all of them."""
         try:
-            if len(batch) == 1 or not await self._merged(batch):
-                for each in batch:
-                    if not each.answer.done():
-                        await self._alone(each)
+            if len(batch) > 1:
+                await self._merged(batch)
+            for each in batch:
+                if not each.answer.done():
+                    await self._alone(each)
         except BaseException as error:
             if isinstance(error, Exception):
                 # Whatever broke it off, none of those without an answer knows more than the other.
@@ -137,9 +138,14 @@ class Commits:
 
     async def _alone(self, one: _Waiting) -> None:
         for attempt in range(RACES):
+            remembered = self.memory.known(one.table) is not None
             try:
                 asked = await self._asked(one.request, one.who, one.rest, one.table, one.commit)
             except Refused as error:
+                self.memory.forget(one.table)
+                if remembered:
+                    # The run may have been published at the catalog itself since, which the lens does not see.
+                    continue
                 one.answer.set_exception(error)
                 return
             answer = await self._send(one.request, "POST", one.rest, json=asked)
@@ -154,16 +160,16 @@ class Commits:
             await asyncio.sleep(0.005 * attempt)
         one.answer.set_result(answers.failed(answer))
 
-    async def _merged(self, batch: list[_Waiting]) -> bool:
-        """Sends them as one commit; False when they have to go one by one after all."""
+    async def _merged(self, batch: list[_Waiting]) -> None:
+        """Sends them as one commit. Those without an answer then have to go one by one after all."""
         first, sent = batch[0], []
         merged: dict[str, list[Any]] = {"requirements": [], "updates": []}
         last = 0
         for each in batch:
             try:
                 asked = await self._asked(each.request, each.who, each.rest, each.table, each.commit, last)
-            except Refused as error:
-                each.answer.set_exception(error)
+            except Refused:
+                # It is looked at again, alone.
                 continue
             sent.append(each)
             merged["requirements"] += [r for r in asked["requirements"] if r not in merged["requirements"]]
@@ -173,16 +179,15 @@ class Commits:
             ]
             last = max([last, *numbers])
         if not sent:
-            return True
+            return
         base = {key: value for key, value in first.commit.items() if key not in merged}
         answer = await self._send(first.request, "POST", first.rest, json={**base, **merged})
         for each in sent:
             each.request.state.upstream = first.request.state.upstream
         if answer.is_error:
             self.memory.forget(first.table)
-            return False
-        self._done(sent, answer)
-        return True
+        else:
+            self._done(sent, answer)
 
     def _done(self, sent: list[_Waiting], answer: Answer) -> None:
         document = answers.document(answer)
