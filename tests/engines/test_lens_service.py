@@ -199,6 +199,24 @@ def test_an_answer_is_handed_on_in_pieces() -> None:
     assert asyncio.run(ask()) == (b"first", b"-last")
 
 
+def test_a_commit_after_its_run_was_published_at_the_catalog_itself(lake: Lake, rest: Rest) -> None:
+    """The lens did not see the publish: what it remembers must not refuse what the catalog would take."""
+    lake.directly("t", "(1)")
+    early, other = lake.who("r", "t"), lake.who("r", "t", task="other")
+    seen = load(lake.view(early), lake.name("t"))
+    assert seen is not None
+    lake.write(other, "t", "(2)")
+    publish(rest, lake.run("r"), early.writes)
+    with seen.transaction() as transaction:
+        transaction.append(pa.table({"n": pa.array([3], pa.int32())}))
+    document = rest.table(lake.name("t"))
+    assert document is not None
+    branch = Branch.find(document, early.branch)
+    assert branch is not None
+    assert branch.base == seen.metadata.snapshots[0].snapshot_id
+    assert lake.rows("t", early) == [1, 3]
+
+
 def turn(address: str, *tables: str, timeout: float = 10) -> socket.socket:
     """A connection that has asked for its turn."""
     host, _, port = address.removeprefix("http://").partition(":")

@@ -96,8 +96,8 @@ class Commits:
                         await self._asked(request, who, f"{start}{_path(table)}", table, change)
                         for table, change in given.items()
                     ]
-                except Refused as error:
-                    if error.status != 409 or attempt:
+                except Refused:
+                    if attempt:
                         raise
                     for table in given:
                         self.memory.forget(table)
@@ -149,9 +149,9 @@ class Commits:
             try:
                 asked = await self._asked(one.request, one.who, one.rest, one.table, one.commit)
             except Refused as error:
-                if error.status == 409 and remembered:
-                    # Only to what the lens remembers, maybe.
-                    self.memory.forget(one.table)
+                self.memory.forget(one.table)
+                if remembered:
+                    # The run may have been published at the catalog itself since, which the lens does not see.
                     continue
                 one.answer.set_exception(error)
                 return
@@ -168,16 +168,15 @@ class Commits:
         one.answer.set_result(answers.failed(answer))
 
     async def _merged(self, batch: list[_Waiting]) -> None:
-        """Sends them as one commit; those without an answer then have to go one by one after all."""
+        """Sends them as one commit. Those without an answer then have to go one by one after all."""
         first, sent = batch[0], []
         merged: dict[str, list[Any]] = {"requirements": [], "updates": []}
         last = 0
         for each in batch:
             try:
                 asked = await self._asked(each.request, each.who, each.rest, each.table, each.commit, last)
-            except Refused as error:
-                if error.status != 409:
-                    each.answer.set_exception(error)
+            except Refused:
+                # It is looked at again, alone.
                 continue
             sent.append(each)
             merged["requirements"] += [r for r in asked["requirements"] if r not in merged["requirements"]]
