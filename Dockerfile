@@ -46,9 +46,13 @@ RUN python3 -m venv /opt/forebay \
 
 FROM build AS airflow-packages
 COPY images/airflow.txt images/team.txt images/
-# What jobs' own Python needs is looked at together with Airflow's, so that a conflict ends the build.
-RUN python3 -m venv /opt/forebay \
-    && /opt/forebay/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r images/airflow.txt -r images/team.txt \
+# What jobs' own Python needs may have no wheel, and is made one by the pinned setuptools; what does not go with Airflow's
+# own ends the build.
+RUN python3 -m venv /opt/forebay && mkdir /wheels/team \
+    && /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes --wheel-dir /wheels/team -r images/team.txt \
+    && /opt/forebay/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r images/airflow.txt \
+    && find /wheels/team -name '*.whl' -exec /opt/forebay/bin/pip install --no-cache-dir --no-index --no-deps {} + \
+    && /opt/forebay/bin/pip check \
     && /opt/forebay/bin/pip install --no-cache-dir --no-deps /wheels/*.whl \
     && /opt/forebay/bin/pip uninstall -y pip \
     && /build/bin/cyclonedx-py environment --output-reproducible --output-file /opt/forebay/sbom.cdx.json /opt/forebay
