@@ -109,8 +109,7 @@ class Visitor:
 
     def may_connection(self, method: Method, conn_id: str) -> bool:
         """Whether the auth manager allows this on an Airflow connection, also on one that nobody has made yet."""
-        team = AirflowConnection.get_team_name(conn_id) if conf.getboolean("core", "multi_team") else None
-        details = ConnectionDetails(conn_id=conn_id, team_name=team)
+        details = ConnectionDetails(conn_id=conn_id, team_name=team_of(conn_id))
         return bool(
             get_auth_manager().is_authorized_connection(method=method, details=details, user=self.user)
         )
@@ -151,6 +150,11 @@ class Visitor:
                 method=method, access_entity=entity, details=details, user=self.user
             )
         )
+
+
+def team_of(conn_id: str) -> str | None:
+    """The team that an Airflow connection belongs to; None for one of all teams."""
+    return AirflowConnection.get_team_name(conn_id) if conf.getboolean("core", "multi_team") else None
 
 
 async def visitor(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> Visitor:

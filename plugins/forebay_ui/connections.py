@@ -26,7 +26,7 @@ from forebay.connections.named import Use, named
 from forebay.connections.types.duckdb import names_catalog
 from forebay.project import Project
 from forebay_ui import lake
-from forebay_ui.auth import Visitor
+from forebay_ui.auth import Visitor, team_of
 from forebay_ui.connection_log import Result, keep, newest
 from forebay_ui.owners import root
 from forebay_ui.worker_checks import from_worker
@@ -94,8 +94,8 @@ def where() -> str:
 
 
 def stored(conn_id: str) -> Connection | None:
-    """A connection with its secrets, from wherever Airflow keeps it."""
-    found = lake.connection(conn_id)
+    """A connection with its secrets, from wherever Airflow keeps it, a team's too: for those who may see it."""
+    found = lake.connection(conn_id, team_of(conn_id))
     return None if found is None else _taken(found)
 
 

@@ -18,12 +18,15 @@ from forebay.lake.state import UNDER_WAY
 CATALOG = "lake_catalog"
 
 
-def connection(conn_id: str) -> Connection | None:
-    """An Airflow connection, from wherever Airflow keeps it; None where there is none of that name."""
+def connection(conn_id: str, team: str | None = None) -> Connection | None:
+    """An Airflow connection, from wherever Airflow keeps it; None where there is none of that name.
+
+    One of a team is found with that `team` alone: name it only for somebody who may see it.
+    """
     from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
 
     try:
-        return Connection.get_connection_from_secrets(conn_id)
+        return Connection.get_connection_from_secrets(conn_id, team_name=team)
     except AirflowNotFoundException:
         return None
 
