@@ -128,7 +128,7 @@ def settings(stack: Stack, secrets: Mapping[str, str]) -> dict[str, str]:
         "PATH": f"{packages() / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONPATH": str(REPOSITORY / "include"),
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(stack.root / "plugins"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__FERNET_KEY": stack.secrets["fernet_key"],
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -187,6 +187,7 @@ def running(
     """A platform that ends with the block; the connection lake_catalog is in the vault only."""
     shutil.copytree(PROJECT, root, dirs_exist_ok=True)
     git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    # Where the tests' own programs look for the console.
     (root / "plugins").symlink_to(REPOSITORY / "plugins")
     (root / ".gitignore").write_text(".forebay\nplugins\n")
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Jobs"]):
