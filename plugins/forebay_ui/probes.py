@@ -110,13 +110,14 @@ def _database() -> str:
 def _catalog() -> str:
     config = lake()
     with _client(config.uri, config.token_uri) as client:
-        token = client.post(config.token_uri, data=config.login())
-        if token.is_error:
-            raise Unwell(f"refused the credential of '{CATALOG}' (HTTP {token.status_code})")
+        headers = {}
+        if config.token_uri:
+            token = client.post(config.token_uri, data=config.login())
+            if token.is_error:
+                raise Unwell(f"refused the credential of '{CATALOG}' (HTTP {token.status_code})")
+            headers["authorization"] = f"Bearer {token.json()['access_token']}"
         answer = client.get(
-            f"{config.uri}/v1/config",
-            params={"warehouse": config.warehouse},
-            headers={"authorization": f"Bearer {token.json()['access_token']}"},
+            f"{config.uri}/v1/config", params={"warehouse": config.warehouse}, headers=headers
         )
     if answer.is_error:
         raise Unwell(f"does not know the warehouse '{config.warehouse}' (HTTP {answer.status_code})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -20,8 +20,8 @@ class Watch:
 
 
 @contextlib.contextmanager
-def proxy(upstream: str, watch: Watch) -> Iterator[str]:
-    """The address of a proxy that hands everything to `upstream`."""
+def proxy(upstream: str, watch: Watch, login: Callable[[], Mapping[str, str]] = dict) -> Iterator[str]:
+    """The address of a proxy that hands everything to `upstream`, with the headers of `login`."""
     client = httpx.Client(base_url=upstream, timeout=60, trust_env=False)
 
     class Handler(BaseHTTPRequestHandler):
@@ -29,7 +29,9 @@ def proxy(upstream: str, watch: Watch) -> Iterator[str]:
 
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            headers = {
+                name: value for name, value in self.headers.items() if name.lower() not in _HOP
+            } | dict(login())
             publishes = self.command == "POST" and b"forebay.published" in body
             try:
                 if publishes:

@@ -87,14 +87,17 @@ def catalog_properties(
                 'as "${ENV:FOREBAY_LAKE_SECRET_KEY}", a variable of the Trino server. A key itself would be seen by all '
                 "who look at Trino's queries."
             )
-    return {
-        "iceberg.catalog.type": "rest",
-        "iceberg.rest-catalog.uri": config.uri,
-        "iceberg.rest-catalog.warehouse": config.warehouse,
+    login = {
         "iceberg.rest-catalog.security": "OAUTH2",
         "iceberg.rest-catalog.oauth2.credential": f"{client_id}:{client_secret}",
         "iceberg.rest-catalog.oauth2.server-uri": config.token_uri,
         "iceberg.rest-catalog.oauth2.scope": config.scope,
+    }
+    return {
+        "iceberg.catalog.type": "rest",
+        "iceberg.rest-catalog.uri": config.uri,
+        "iceberg.rest-catalog.warehouse": config.warehouse,
+        **({} if config.no_login else login),
         "iceberg.rest-catalog.vended-credentials-enabled": "false",
         "fs.native-s3.enabled": "true",
         "s3.endpoint": config.s3_endpoint,

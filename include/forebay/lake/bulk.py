@@ -46,7 +46,7 @@ async def _documents(addresses: Sequence[str], like: httpx.Client) -> list[Json 
     async with ClientSession(
         connector=TCPConnector(limit=_AT_ONCE, ssl=trust(addresses[0])),
         cookie_jar=DummyCookieJar(),
-        headers={"Authorization": like.headers["Authorization"]},
+        headers={name: text for name, text in like.headers.items() if name == "authorization"},
         timeout=ClientTimeout(sock_connect=like.timeout.connect, sock_read=like.timeout.read),
     ) as session:
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from forebay.errors import ForebayError
 from forebay.sqlquote import literal
@@ -25,6 +25,13 @@ CATALOG = "lake"
 def _address(value: object) -> str:
     """An address without a login in it: catalog and store take the connection's own, and addresses are shown to readers."""
     return re.sub(r"^([^/?#]*//)?[^/?#]*@", r"\1", str(value or "")).rstrip("/")
+
+
+def _no_login(auth: object) -> bool:
+    """From Iceberg's own property `rest.auth.type`. Raises LakeError for a type that is not known here."""
+    if auth in (None, "", "oauth2", "none"):
+        return auth == "none"
+    raise LakeError(f"The catalog connection's rest.auth.type is {auth!r}. Known: oauth2, none.")
 
 
 class LakeError(ForebayError):
@@ -55,10 +62,13 @@ class CatalogConfig:
     client_secret: str = field(default="", repr=False)
     scope: str = "catalog"
     """What the token is asked for."""
+    no_login: bool = False
+    """Whether the catalog asks nobody for a login, as Lakekeeper without a provider of identities."""
 
     @property
     def token_uri(self) -> str:
-        return self.oauth_uri or f"{self.uri}/v1/oauth/tokens"
+        """Where tokens are issued; empty where nobody needs one."""
+        return "" if self.no_login else self.oauth_uri or f"{self.uri}/v1/oauth/tokens"
 
     @property
     def credential(self) -> tuple[str, str]:
@@ -123,6 +133,7 @@ class CatalogConfig:
             client_id=str(login) if extra.get("s3.access-key-id") else "",
             client_secret=str(password) if extra.get("s3.secret-access-key") else "",
             scope=str(extra.get("scope") or "catalog"),
+            no_login=_no_login(extra.get("rest.auth.type")),
         )
 
     @classmethod
@@ -200,24 +211,35 @@ class CatalogConfig:
         style = "path" if self.path_style else "vhost"
         key, secret = literal(self.access_key), literal(self.secret_key)
         client, password = map(literal, self.credential)
-        return [
+        how = "AUTHORIZATION_TYPE 'none'" if self.no_login else "SECRET lake_catalog"
+        secrets = [
             f"CREATE SECRET lake_s3 (TYPE s3, KEY_ID {key}, SECRET {secret}, ENDPOINT {literal(endpoint[2])}, "
             f"USE_SSL {tls}, URL_STYLE {literal(style)}, REGION {literal(self.s3_region)})",
-            f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {client}, CLIENT_SECRET {password}, "
-            f"OAUTH2_SERVER_URI {literal(self.token_uri)}, OAUTH2_SCOPE {literal(self.scope)})",
+        ]
+        if not self.no_login:
+            secrets.append(
+                f"CREATE SECRET lake_catalog (TYPE iceberg, CLIENT_ID {client}, CLIENT_SECRET {password}, "
+                f"OAUTH2_SERVER_URI {literal(self.token_uri)}, OAUTH2_SCOPE {literal(self.scope)})"
+            )
+        return [
+            *secrets,
             # By the connection's key: of one that comes with a table DuckDB takes neither endpoint nor region.
             f"ATTACH {literal(self.warehouse)} AS {CATALOG} (TYPE iceberg, ENDPOINT {literal(self.uri)}, "
-            f"SECRET lake_catalog, ACCESS_DELEGATION_MODE 'none'{', READ_ONLY' if read_only else ''})",
+            f"{how}, ACCESS_DELEGATION_MODE 'none'{', READ_ONLY' if read_only else ''})",
         ]
 
-    def pyiceberg_properties(self) -> dict[str, str]:
+    def pyiceberg_properties(self) -> dict[str, object]:
         """PyIceberg's properties of this catalog. Holds the secret: never log it."""
-        return {
-            "uri": self.uri,
-            "warehouse": self.warehouse,
+        login: dict[str, object] = {
             "credential": ":".join(self.credential),
             "scope": self.scope,
             "oauth2-server-uri": self.token_uri,
+        }
+        return {
+            "uri": self.uri,
+            "warehouse": self.warehouse,
+            # Left out, it would send a token named None.
+            **({"auth": {"type": "noop"}} if self.no_login else login),
             "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
             "s3.endpoint": self.s3_endpoint,
             "s3.region": self.s3_region,
@@ -229,6 +251,11 @@ class CatalogConfig:
     def spark_conf(self) -> dict[str, str]:
         """Spark settings that make this catalog `lake` and the default. Holds the secret: never log it."""
         prefix = f"spark.sql.catalog.{CATALOG}"
+        login = {
+            f"{prefix}.credential": ":".join(self.credential),
+            f"{prefix}.scope": self.scope,
+            f"{prefix}.oauth2-server-uri": self.token_uri,
+        }
         return {
             "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
             "spark.sql.defaultCatalog": CATALOG,
@@ -236,10 +263,8 @@ class CatalogConfig:
             f"{prefix}.type": "rest",
             f"{prefix}.uri": self.uri,
             f"{prefix}.warehouse": self.warehouse,
-            f"{prefix}.rest.auth.type": "oauth2",
-            f"{prefix}.credential": ":".join(self.credential),
-            f"{prefix}.scope": self.scope,
-            f"{prefix}.oauth2-server-uri": self.token_uri,
+            f"{prefix}.rest.auth.type": "none" if self.no_login else "oauth2",
+            **({} if self.no_login else login),
             f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
             f"{prefix}.s3.endpoint": self.s3_endpoint,
             f"{prefix}.s3.path-style-access": str(self.path_style).lower(),
@@ -258,5 +283,6 @@ def _pyiceberg(config: CatalogConfig, _process: int) -> RestCatalog:
 
     # It says with each table it loads how it reads files.
     logging.getLogger("pyiceberg.io").setLevel(logging.WARNING)
-    ours = {"py-io-impl": "forebay.lake.file_io.LakeFileIO"}
-    return RestCatalog(CATALOG, **config.pyiceberg_properties() | ours)
+    properties = config.pyiceberg_properties() | {"py-io-impl": "forebay.lake.file_io.LakeFileIO"}
+    # It takes more than the text it is declared with.
+    return RestCatalog(CATALOG, **cast("dict[str, str]", properties))

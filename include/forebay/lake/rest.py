@@ -206,10 +206,11 @@ class Rest:
     def _connect(self) -> str:
         if self._prefix is None:
             with self._reached():
-                token = self._client.post(self.config.token_uri, data=self.config.login())
-                self._client.headers["Authorization"] = (
-                    f"Bearer {self._checked(token, 'login').json()['access_token']}"
-                )
+                if self.config.token_uri:
+                    token = self._client.post(self.config.token_uri, data=self.config.login())
+                    self._client.headers["Authorization"] = (
+                        f"Bearer {self._checked(token, 'login').json()['access_token']}"
+                    )
                 asked = self._client.get(
                     f"{self.config.uri}/v1/config", params={"warehouse": self.config.warehouse}
                 )

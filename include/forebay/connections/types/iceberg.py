@@ -123,6 +123,9 @@ async def _authenticate(catalog: Catalog) -> None:
                 raise Wrong("the token is refused", "Put a new token into extra.")
             finding.found = "the token is taken"
             return
+        if connection.text("rest.auth.type") == "none":
+            finding.skip("the connection says that nobody logs in")
+            return
         if not connection.login and not connection.password:
             finding.skip("the connection holds no credential")
             return
