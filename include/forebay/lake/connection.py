@@ -185,7 +185,7 @@ class CatalogConfig:
             "credential": f"{self.access_key}:{self.secret_key}",
             "scope": "catalog",
             "oauth2-server-uri": self.token_uri,
-            "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+            "py-io-impl": "forebay.lake.fileio.LakeFileIO",
             "s3.endpoint": self.s3_endpoint,
             "s3.region": self.s3_region,
             "s3.access-key-id": self.access_key,
