@@ -37,6 +37,9 @@ _MODULES = (
     "forebay.operators.run_job",
     "forebay.operators.spark",
     "forebay.operators.sql",
+    "forebay.lake.fileio",
+    "forebay.lake.history",
+    "forebay.lake.pins",
     "forebay.lake.replay",
     "forebay.lake.retry",
     "forebay.sqltext",
@@ -47,6 +50,10 @@ _MODULES = (
     "trino.client",
     "trino.mapper",
 )
+
+
+IDLE = 0.09
+"""Seconds for which an idle scheduler waits for the end of a task before it looks for other work."""
 
 
 class _Work(SimpleQueue[Any]):
@@ -77,8 +84,18 @@ class WarmLocalExecutor(LocalExecutor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._given: Counter[TaskInstanceKey] = Counter()
+        self._idle = True
+
+    def sync(self) -> None:
+        # The scheduler calls this once a round. It would sleep through a task's end, of which it hears here at once.
+        if self._idle:
+            reader: Any = self.result_queue._reader  # type: ignore[attr-defined]
+            reader.poll(IDLE)
+        self._idle = True
+        super().sync()
 
     def _process_workloads(self, workload_list: Sequence[Any]) -> None:
+        self._idle = False
         self._given.update(each.key for each in workload_list if isinstance(each.key, TaskInstanceKey))
         super()._process_workloads(workload_list)  # type: ignore[no-untyped-call]
 

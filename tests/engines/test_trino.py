@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 from pyiceberg.types import TimestamptzType
-from trino_server import TrinoServer, lake_connections
+from trino_server import ACCESS, SECRET, TrinoServer, lake_connections
 
 from forebay import sqltext
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.engines.trino import TrinoEngine
 from forebay.engines.trino_catalog import OLD, RunCatalog, stale
+from forebay.engines.trino_client import TrinoClient
 from forebay.engines.trino_errors import TrinoError
 from forebay.engines.written import script
 from forebay.lake.connection import CatalogConfig, LakeError
@@ -336,8 +337,6 @@ def test_a_new_try_ends_the_earlier_one_and_takes_its_rows_back(
 
 
 def trino_states(trino: TrinoServer, query: str) -> list[str]:
-    from forebay.engines.trino_client import TrinoClient
-
     found = TrinoClient(trino.server).run(
         f"SELECT state FROM system.runtime.queries WHERE query_id = '{query}'"
     )
@@ -415,8 +414,6 @@ def test_cancel_is_immediate_and_commits_nothing(
 
 
 def running(trino: TrinoServer) -> list[str]:
-    from forebay.engines.trino_client import TrinoClient
-
     asked = "SELECT query FROM system.runtime.queries WHERE state NOT IN ('FINISHED', 'FAILED') AND query NOT LIKE '%runtime.queries%'"
     return [query for (query,) in TrinoClient(trino.server).run(asked).rows]
 
@@ -479,3 +476,43 @@ def test_a_killed_task_ends_its_query(
     while running(trino):
         assert time.monotonic() - killed < 5
         time.sleep(0.1)
+
+
+def test_a_catalog_is_dropped_beside_what_comes_after_good_work(
+    config: CatalogConfig, lens: str, trino: TrinoServer, namespace: str
+) -> None:
+    who = TaskTry(f"{namespace}.job", "r", task="t", writes=(f"{namespace}.t",), began=time.time())
+    seen = replace(config, lens=lens).seen_by(who)
+
+    def there(name: str) -> bool:
+        return [name] in TrinoClient(trino.server).run("SHOW CATALOGS").rows
+
+    with trino.engine(seen, who, drops_beside=True) as engine:
+        name = engine.catalog
+        assert there(name)
+    deadline = time.monotonic() + 20
+    while there(name):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(TrinoError), trino.engine(seen, who, drops_beside=True) as engine:
+        engine.query("SELECT 1 / 0")
+    assert not there(RunCatalog.of(who).name), "what is broken off may still run in it"
+    # A process that ends as Airflow's task processes do: what is registered runs, then nothing does.
+    script = (
+        "import atexit, json, os, sys\n"
+        "from forebay.engines.trino import TrinoEngine\n"
+        "from forebay.engines.trino_client import Server\n"
+        "from forebay.lake.connection import CatalogConfig\n"
+        "given = json.loads(sys.argv[1])\n"
+        "config, server = CatalogConfig(**given['config']), Server(**{**given['server'], 'session': ()})\n"
+        "with TrinoEngine(config, server, access_key=given['access'], secret_key=given['secret'], drops_beside=True) as engine:\n"
+        "    print(engine.catalog, flush=True)\n"
+        "atexit._run_exitfuncs()\n"
+        "os._exit(0)\n"
+    )
+    given = {"config": asdict(seen), "server": asdict(trino.server), "access": ACCESS, "secret": SECRET}
+    run = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(given)], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert not there(run.stdout.strip())

@@ -1,14 +1,16 @@
-"""What the executor tells the scheduler of a task that pauses and goes on in another process."""
+"""What the executor tells the scheduler of a task's end, and when."""
 
 from __future__ import annotations
 
+import threading
+import time
 from multiprocessing import SimpleQueue, Value
 from types import SimpleNamespace
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 
-from forebay.executor import WarmLocalExecutor
+from forebay.executor import IDLE, WarmLocalExecutor
 
 KEY = TaskInstanceKey("lab.approved", "approve", "manual", 1)
 
@@ -57,3 +59,19 @@ def test_each_end_counts_when_it_is_heard_before_the_next_start() -> None:
         give(tried)
         end(tried, state)
         assert tried.event_buffer.pop(KEY) == (state, None)
+
+
+def test_an_idle_scheduler_hears_of_an_end_at_once() -> None:
+    tried = executor()
+    give(tried)
+    began = time.monotonic()
+    tried.sync()
+    assert time.monotonic() - began < IDLE / 2, "there may be more work to give out"
+    threading.Timer(IDLE / 5, tried.result_queue.put, [(KEY, TaskInstanceState.SUCCESS, None)]).start()
+    began = time.monotonic()
+    tried.sync()
+    assert time.monotonic() - began < IDLE * 0.9
+    assert tried.event_buffer == {KEY: (TaskInstanceState.SUCCESS, None)}
+    began = time.monotonic()
+    tried.sync()
+    assert time.monotonic() - began >= IDLE

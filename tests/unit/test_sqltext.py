@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from forebay.errors import ForebayError
-from forebay.sqltext import MACROS, SqlError, parse, to_duckdb, untranslatable
+from forebay.sqltext import MACROS, SqlError, macros_for, parse, to_duckdb, untranslatable
 from forebay.sqltext.duckdb import functions_of, translated
 from forebay.sqltext.functions import MACRO, REFUSED, RENAMED, REWRITTEN, SAME
 from forebay.sqltext.reference import reference
@@ -219,6 +219,16 @@ def connection() -> duckdb.DuckDBPyConnection:
     for macro in MACROS:
         made.execute(macro)
     return made
+
+
+@pytest.mark.parametrize("macro", MACROS, ids=lambda macro: macro.split()[5])
+def test_a_statement_gets_the_macros_that_its_own_call(macro: str) -> None:
+    with duckdb.connect() as fresh:
+        for needed in macros_for([macro]):
+            fresh.execute(needed)
+        fresh.execute(macro)
+    assert macros_for(["SELECT round(1.5), 'trino' AS trino_"]) == ()
+    assert set(macros_for(MACROS)) <= set(MACROS)
 
 
 def back(connection: duckdb.DuckDBPyConnection, value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -185,7 +186,13 @@ class DuckDBEngine:
     ) -> TableResult:
         started = time.monotonic()
         for attempt in range(ATTEMPTS):
-            table = load(self.config, definition.name)
+            with ThreadPoolExecutor(1) as beside:
+                # Opening DuckDB takes as long as the first word with catalog and store, and neither waits for the other.
+                opening = beside.submit(lambda: self.connection)
+                table = load(self.config, definition.name)
+                if table is not None:
+                    table.io.new_output(table.location())
+                opening.result()
             try:
                 columns = result_columns(self.connection, select)
                 rows = audited(select, [name for name, _ in columns], definition)

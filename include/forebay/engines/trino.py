@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 ATTEMPTS = 5
+_LAST_WORD = 10.0
+"""Most seconds that a process waits at its end for a catalog to be dropped."""
+
 _NAMES = 5
 """How many names of a catalog are tried where others have them."""
 
@@ -70,7 +75,8 @@ class TrinoEngine:
 
     It makes a catalog in Trino that shows the lake as `config` does, and drops it at its end, unless `catalog` names one
     that is there. SQL given to it names tables as namespace.table (see forebay.sqltext). `on_step` hears how far a
-    write is; with `resumed`, `write` goes on from there, in the catalog of the try that began it.
+    write is; with `resumed`, `write` goes on from there, in the catalog of the try that began it. With `drops_beside`
+    the catalog of work that went well is dropped beside what the process does next; the process waits for it at its end.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class TrinoEngine:
         on_query: Keeper = lambda query, info: None,
         on_step: Callable[[Unfinished], None] = lambda _: None,
         resumed: Unfinished | None = None,
+        drops_beside: bool = False,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.config = config
@@ -102,6 +109,7 @@ class TrinoEngine:
         self.client = TrinoClient(server, label, on_query, log)
         self._made = resumed is not None
         self._on_step, self.resumed = on_step, resumed
+        self._drops_beside = drops_beside
         self.background: Background[Any] = Background(self.client.cancel)
 
     def __enter__(self) -> TrinoEngine:
@@ -110,7 +118,12 @@ class TrinoEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None and self._drops_beside:
+            closing = threading.Thread(target=self.close, name="forebay-close", daemon=True)
+            closing.start()
+            atexit.register(closing.join, _LAST_WORD)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Drop the catalog, and with it whatever might still run in it."""

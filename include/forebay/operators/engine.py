@@ -45,8 +45,9 @@ def opened(
     exclusive: Sequence[str] = (),
     on_step: Callable[[Unfinished], None] | None = None,
     resumed: Unfinished | None = None,
+    texts: Sequence[str] = (),
 ) -> DuckDBEngine | TrinoEngine:
-    """The connection's engine, on the lake as this try sees it."""
+    """The connection's engine, on the lake as this try sees it, for statements in its dialect."""
     config, settings = operator.catalog(exclusive=exclusive), connection.extra_dejson
     if connection.conn_type == "trino":
         assert operator._who is not None
@@ -65,13 +66,14 @@ def opened(
                 on_step(at)
 
         return trino(
-            connection, config, operator._who, keep, _logged(operator), on_step=step, resumed=resumed
-        )
+            connection, config, operator._who, keep, _logged(operator), on_step=step, resumed=resumed,
+            drops_beside=True,
+        )  # fmt: skip
     return DuckDBEngine(
         config,
         memory_limit=str(settings.get("memory_limit", "1GB")),
         threads=int(settings.get("threads", 2)),
-        macros=sqltext.MACROS,
+        macros=sqltext.macros_for(texts),
     )
 
 
@@ -83,6 +85,7 @@ def trino(
     log: Any = None,
     on_step: Callable[[Unfinished], None] | None = None,
     resumed: Unfinished | None = None,
+    drops_beside: bool = False,
 ) -> TrinoEngine:
     """The Trino of a connection."""
     extra: Mapping[str, Any] = connection.extra_dejson
@@ -98,6 +101,7 @@ def trino(
         log=log or (lambda line: None),
         on_step=on_step or (lambda _: None),
         resumed=resumed,
+        drops_beside=drops_beside,
     )
 
 
@@ -113,6 +117,11 @@ def counting(
     with opened(operator, connection, context, operator.tables) as engine:
         assert isinstance(engine, TrinoEngine)
         yield engine
+
+
+def dialect(kind: str) -> Callable[[Statement], str]:
+    """How an engine takes a statement."""
+    return TrinoEngine.dialect if kind == "trino" else DuckDBEngine.dialect
 
 
 class Engines:

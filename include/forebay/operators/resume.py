@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,29 +39,29 @@ def sources(operator: ForebayOperator, context: Context) -> list[object]:
     return [] if ti is None else [words_of(ti, key) for key in sorted(operator.upstream_task_ids)]
 
 
-def keeping(
-    operator: ForebayOperator, context: Context, who: TaskTry, text: str
-) -> Callable[[Unfinished], None]:
+class Keeping:
     """Puts where a write is into the task's state, which outlives the worker."""
-    store: Any = context.get("task_state_store")
 
-    def keep(at: Unfinished) -> None:
-        if store is None:
+    def __init__(
+        self, operator: ForebayOperator, context: Context, who: TaskTry, text: str, resumed: Unfinished | None
+    ) -> None:
+        self._log, self._store = operator.log, context.get("task_state_store")
+        self._by: dict[str, Any] = {"text": text, "number": who.number, "began": who.began}
+        self._query = resumed.query if resumed is not None else ""
+
+    def __call__(self, at: Unfinished) -> None:
+        self._query = at.query
+        if self._store is None:
             return
         try:
-            store.set(QUERY, {**asdict(at), "text": text, "number": who.number, "began": who.began})
+            self._store.set(QUERY, {**asdict(at), **self._by})
         except Exception as error:  # noqa: BLE001  the write matters more than the way back to it
-            operator.log.warning("Where query %s is could not be kept: %s", at.query, error)
+            self._log.warning("Where query %s is could not be kept: %s", at.query, error)
 
-    return keep
-
-
-def done(context: Context) -> None:
-    """Nothing is left to go on with: whoever runs the task again wants it done again. The query's id stays, to look at."""
-    store: Any = context.get("task_state_store")
-    said = store.get(QUERY) if store is not None else None
-    if isinstance(said, Mapping):
-        store.set(QUERY, {"query": said["query"]})
+    def done(self) -> None:
+        """Nothing is left to go on with: whoever runs the task again wants it done again. The query's id stays, to look at."""
+        if self._store is not None and self._query:
+            self._store.set(QUERY, {"query": self._query})
 
 
 def left(operator: ForebayOperator, connection: Connection, context: Context, text: str) -> Left | None:

@@ -105,32 +105,33 @@ class SqlOperator(ForebayOperator):
     def execute(self, context: Context) -> Any:
         from forebay.engines.trino_errors import TrinoError
         from forebay.engines.written import script as run_script
-        from forebay.operators.engine import blamed, kind_of, opened
-        from forebay.operators.resume import done, keeping
+        from forebay.operators.engine import blamed, dialect, kind_of, opened
+        from forebay.operators.resume import Keeping
 
         script, values = self._script(), self.values(context)
         connection = self._sql or self.connection(self.conn_id)
         kind = kind_of(connection, self.conn_id)
+        resumed = self._left.at if self._left is not None else None
         on_step = None
         if kind == "trino" and self.table is not None:
             assert self._who is not None
-            on_step = keeping(self, context, self._who, self._fingerprint(script, context))
+            on_step = Keeping(self, context, self._who, self._fingerprint(script, context), resumed)
         # A SELECT that reads its own table would not give the same after another writer's rows; what a mode itself
         # looks at, the engine says.
         plain = self.table is not None and self.table not in script.reads
         # Trino's own MERGE does not say what its rows depend on.
         plain = plain and not (kind == "trino" and self.mode == "merge")
-        resumed = self._left.at if self._left is not None else None
-        with opened(self, connection, context, () if plain else self.tables, on_step, resumed) as engine:
+        statements = [dialect(kind)(statement.bind(values)) for statement in script.statements]
+        tables = () if plain else self.tables
+        with opened(self, connection, context, tables, on_step, resumed, statements) as engine:
             self._engine = engine
-            statements = [engine.dialect(statement.bind(values)) for statement in script.statements]
             try:
                 if self.table is not None:
                     target = definition(self.table, self.layout, self.name_of(context))
                     mode: Any = self.mode
                     result = engine.write(statements[0], target, mode, self.merge_key)
                     if on_step is not None:
-                        done(context)
+                        on_step.done()
                     return self.report(context, [result])
                 changed, results = run_script(engine, statements, self.writes)
             except TrinoError as error:

@@ -2,7 +2,7 @@
 
 from forebay.sqltext.dialect import Placeholder
 from forebay.sqltext.duckdb import SqlError, to_duckdb, untranslatable
-from forebay.sqltext.macros import MACROS
+from forebay.sqltext.macros import MACROS, macros_for
 from forebay.sqltext.script import Script, Statement, parse
 from forebay.sqltext.trino import located, to_trino
 from forebay.sqltext.values import Scalar, Value, bind, literal_of
@@ -18,6 +18,7 @@ __all__ = [
     "bind",
     "literal_of",
     "located",
+    "macros_for",
     "parse",
     "to_duckdb",
     "to_trino",

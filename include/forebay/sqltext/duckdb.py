@@ -22,7 +22,7 @@ class SqlError(JobSpecError):
 def to_duckdb(statement: Statement | exp.Expr, catalog: str = CATALOG) -> str:
     """DuckDB SQL of a statement, every table written catalog.namespace.table.
 
-    The connection must have run MACROS and `SET TimeZone = 'UTC'`. Raises SqlError with everything that
+    The connection must have run MACROS, or those that `macros_for` names, and `SET TimeZone = 'UTC'`. Raises SqlError with everything that
     cannot be carried over, and for a `:name` that was not bound.
     """
     tree, mistakes = _translate(statement, catalog)

@@ -90,11 +90,15 @@ def up(
             (stack.sockets / "supervisor.sock").unlink(missing_ok=True)
             progress("starting object store, catalog and database")
             supervisor.start(stack, own_environment)
-            _wait(stack, FOUNDATION, 60, progress)
+            _wait(stack, ("postgres",), 60, progress)
             _migrate(stack, progress)
             progress("starting Airflow")
             for name in AIRFLOW:
-                supervisor.start_process(stack, name)
+                if name != "scheduler":
+                    supervisor.start_process(stack, name)
+            # It starts tasks, and they need the lake; nothing else of Airflow does.
+            _wait(stack, FOUNDATION, 60, progress)
+            supervisor.start_process(stack, "scheduler")
         _wait(stack, names(stack), 300, progress)
         _make_connections(stack, progress)
         return True
