@@ -37,9 +37,11 @@ def test_a_log_is_read_from_the_store_after_its_file_is_gone(lab: Platform) -> N
         lambda: [each for each in stored(lab) if run_id in each and "task_id=look" in each],
         "the log is stored",
     )
-    # The chart's settings have workers delete their own copy.
+    # The chart's settings have workers delete their own copy, the last task's a moment after the run has ended.
     local = Path(lab.settings["AIRFLOW__LOGGING__BASE_LOG_FOLDER"])
-    assert not [path for path in local.rglob("*.log") if run_id in str(path)]
+    eventually(
+        60, lambda: not [path for path in local.rglob("*.log") if run_id in str(path)], "the files are gone"
+    )
     content = lines(lab, "lab.console", run_id, "look")
     assert "lab.console_rows: 1 passed" in str(content)
     assert f"s3://{kept[0]}" in str(content[:3]), content[:3]
