@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,44 @@ def test_no_request_breaks_the_api(
         cwd=tmp_path, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    with log.open("rb") as said:
+        said.seek(begin)
+        assert b"Traceback" not in said.read()
+
+
+ODD = (
+    "", "\0", "²", "NaN", "-1", "1e18", "1e3000000000", "[" * 3000, '{"a":' * 3000, "'\"<b>=1+1", "..", "a.b", "9" * 5000,
+    "1969-01-01", "SELECT 1 FROM a.b" + " JOIN a.b" * 900, "SELECT :n + 1", "SELECT " + "ARRAY[" * 90,
+)  # fmt: skip
+GETS = {
+    "/sql": ("workspace", "sql", "query", "saved", "value.n", "type.n"), "/sql/history": ("q", "everyone"), "/catalog": ("q",),
+    "/audit": ("kind", "by", "event", "job", "about", "since", "until", "before"), "/jobs": ("q", "workspace"),
+    "/runs": ("job", "state"), "/connections": ("q",), "/catalog/lab": ("page",),
+    "/catalog/lab/console_rows/sample": ("snapshot",), "/catalog/lab/console_rows/history": ("back",),
+    "/catalog/lab/console_rows/diff": ("from", "to", "old", "new"), "/catalog/lab/console_rows/rollback": ("to", "snapshot"),
+}  # fmt: skip
+POSTS = {
+    "/sql": ("workspace", "sql", "title", "job", "table", "schedule", "do", "value.n", "type.n"),
+    "/jobs/lab.console/runs": ("parameters",), "/catalog/lab/console_rows/rollback": ("to", "snapshot", "confirm"),
+}  # fmt: skip
+USUAL = {"workspace": "lab", "sql": "SELECT :n", "value.n": "1", "type.n": "automatic", "do": "explain"}
+
+
+def test_no_page_breaks_whatever_its_form_says(lab: Lab) -> None:
+    log = lab.stack.logs / "api-server.log"
+    begin = log.stat().st_size
+    with browser(lab, "admin") as admin:
+        token = re.findall(r'name="csrf" value="(.+?)"', admin.get("/sql").text)[0]
+        for odd in ODD:
+            for path, names in GETS.items():
+                for name in names:
+                    answer = admin.get(path, params={name: odd[:4000]})
+                    assert answer.status_code < 500, (path, name, odd[:40], answer.status_code)
+            for path, names in POSTS.items():
+                for name in names:
+                    usual = USUAL if path == "/sql" else {}
+                    answer = admin.post(path, data={**usual, "csrf": token, name: odd})
+                    assert answer.status_code < 500, (path, name, odd[:40], answer.status_code)
     with log.open("rb") as said:
         said.seek(begin)
         assert b"Traceback" not in said.read()
