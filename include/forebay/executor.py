@@ -37,7 +37,7 @@ _MODULES = (
     "forebay.operators.run_job",
     "forebay.operators.spark",
     "forebay.operators.sql",
-    "forebay.lake.fileio",
+    "forebay.lake.file_io",
     "forebay.lake.history",
     "forebay.lake.pins",
     "forebay.lake.replay",
