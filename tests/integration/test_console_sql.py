@@ -383,6 +383,7 @@ def test_the_api_server_answers_others_while_queries_run(lab: Lab, admin: httpx.
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+    eventually(5, lambda: ask(admin, "SELECT 1 AS n").status_code == 200, "who left is noticed")
 
 
 def test_no_process_of_a_query_is_left(lab: Lab, admin: httpx.Client) -> None:
