@@ -47,6 +47,7 @@ class Lake:
 
     def __init__(self, config: CatalogConfig, lens: str, namespace: str) -> None:
         self.config, self.lens, self.namespace = config, lens, namespace
+        self._began: dict[tuple[str, str, int], float] = {}
 
     @cached_property
     def prefix(self) -> str:
@@ -63,7 +64,13 @@ class Lake:
     def who(self, run: str, *tables: str, task: str = "write", number: int = 1) -> TaskTry:
         names = tuple(map(self.name, tables))
         return TaskTry(
-            job=f"{self.namespace}.job", run=run, task=task, number=number, writes=names, began=time.time()
+            job=f"{self.namespace}.job",
+            run=run,
+            task=task,
+            number=number,
+            writes=names,
+            # A try begins once.
+            began=self._began.setdefault((run, task, number), time.time()),
         )
 
     def view(self, who: TaskTry) -> CatalogConfig:
