@@ -227,6 +227,12 @@ def test_a_statement_gets_the_macros_that_its_own_call(macro: str) -> None:
         for needed in macros_for([macro]):
             fresh.execute(needed)
         fresh.execute(macro)
+    # As statements are written for DuckDB.
+    text = to_duckdb(parse("SELECT avg(x), date_trunc('day', y) FROM a.b").statements[0])
+    assert {made.split()[5].partition("(")[0] for made in macros_for([text])} >= {
+        "trino_avg_of",
+        "trino_date_trunc",
+    }
     assert macros_for(["SELECT round(1.5), 'trino' AS trino_"]) == ()
     assert set(macros_for(MACROS)) <= set(MACROS)
 

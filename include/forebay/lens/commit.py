@@ -147,7 +147,7 @@ class _Rewrite:
     def result(self) -> Json:
         """The rewritten requirements and updates."""
         requirements = self._commit.get("requirements") or ()
-        self._anew |= not any(map(_is_main, requirements)) and _begins_anew(self._commit)
+        self._anew |= not (self.creates or any(map(_is_main, requirements))) and _begins_anew(self._commit)
         for requirement in requirements:
             self._require(requirement)
         if self.before is not None and not any(map(_is_main, requirements)):
