@@ -262,7 +262,7 @@ def macros_for(texts: Iterable[str]) -> tuple[str, ...]:
     needed: set[str] = set()
     looked_at = list(texts)
     while looked_at:
-        # Functions are written in capitals by sqlglot.
+        # sqlglot writes what it does not know as a function of its own in capitals.
         called = set(re.findall(PREFIX + r"(\w+)", looked_at.pop().lower())) & _STATEMENTS.keys() - needed
         needed |= called
         looked_at += [_STATEMENTS[name] for name in called]
