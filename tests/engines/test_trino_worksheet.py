@@ -63,7 +63,7 @@ def client(trino: TrinoServer) -> Iterator[TrinoClient]:
 def run(config: CatalogConfig, lens: str, trino: TrinoServer, table: str) -> Iterator[str]:
     """The catalog of a try that is at work, with a row that is not published."""
     namespace = table.partition(".")[0]
-    who = TaskTry(f"{namespace}.job", "r", task="t", writes=(f"{namespace}.new",), began=time.time())
+    who = TaskTry(f"{namespace}.job", "r", task="t", writes=(f"{namespace}.new",), began=BEGAN)
     with trino.engine(replace(config, lens=lens).seen_by(who), who) as engine:
         engine.write("SELECT 7 AS n", TableDefinition(f"{namespace}.new"))
         yield engine.catalog
@@ -74,6 +74,9 @@ def refused(client: TrinoClient, sql: str) -> TrinoError:
         client.run(sql, catalog=WORKSHEET)
     return caught.value
 
+
+BEGAN = time.time()
+"""One try is at work for all tests of a table."""
 
 WRITES = """
     INSERT INTO {table} (n) VALUES 9
