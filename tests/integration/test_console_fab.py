@@ -174,7 +174,7 @@ def test_sql_stays_in_ones_own_workspace(address: str) -> None:
 def test_everybodys_queries_and_what_is_about_no_workspace_are_for_admins(address: str) -> None:
     with visitor(address, "other-editor") as theirs:
         number = json.loads(ask(theirs, OTHER, THEIRS).text.splitlines()[0])["id"]
-    for person in PEOPLE[:-1]:
+    for person in (each for each in PEOPLE if each != "Admin"):
         with visitor(address, person) as client:
             assert client.get("/api/v1/query/history", params={"everyone": True}).status_code == 403, person
             mine = person == "other-editor"
