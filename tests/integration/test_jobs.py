@@ -194,4 +194,4 @@ def test_a_table_that_a_run_makes_and_drops_again(lab: Lab) -> None:
     done = lab.forebay("run", "lab.staging")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lab.from_staging: 1 rows written" in done.stdout
-    assert "lab.staging" not in {each["table"] for each in lab.json("tables")}
+    assert "lab.staging" not in {each["name"] for each in lab.json("tables", "lab")}
