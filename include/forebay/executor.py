@@ -12,6 +12,7 @@ from importlib import import_module
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
+from airflow import settings
 from airflow.executors.local_executor import LocalExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
@@ -116,6 +117,10 @@ class WarmLocalExecutor(LocalExecutor):
         # Called by `start` before the first of them.
         if not isinstance(self.activity_queue, _Work):
             self.activity_queue = _Work()
+        # Workers would inherit the connections to the database. PostgreSQL then would not hear of this scheduler's end as
+        # long as a worker is at a task, and would keep for it the rows it had locked: no scheduler starts those runs.
+        if settings.engine is not None:
+            settings.engine.dispose()
         super()._spawn_workers_with_gc_freeze(spawn_number)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:

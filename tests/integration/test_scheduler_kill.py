@@ -181,6 +181,23 @@ def killed(lab: Lab) -> Iterator[Killed]:
         yield made
 
 
+def test_workers_hold_no_connection_of_their_scheduler(killed: Killed) -> None:
+    # PostgreSQL would keep a dead scheduler's locks for as long as one of its workers is at a task.
+    scheduler = psutil.Process(killed.scheduler())
+    eventually(60, lambda: len(scheduler.children()) >= 4, "the workers are there")
+    assert _sockets(scheduler.pid)
+    for worker in scheduler.children():
+        assert not _sockets(worker.pid) & _sockets(scheduler.pid)
+
+
+def _sockets(pid: int) -> set[str]:
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(each))
+    return {each for each in found if each.startswith("socket:")}
+
+
 def test_a_task_outlives_its_scheduler(killed: Killed) -> None:
     before = killed.rows()
     run_id = killed.half_way()
