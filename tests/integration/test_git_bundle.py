@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,11 +155,12 @@ def _running(lab: Lab, own: dict[str, str], *part: str) -> Iterator[None]:
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
-                # Seen once of a scheduler. Airflow's services are ended by force then, as the stack does; where it
-                # stood is told.
+                # Nothing of it may be left to the tests that follow; where it stood is told.
                 process.send_signal(signal.SIGABRT)
                 process.wait(60)
-                warnings.warn(Path(out.name).read_text()[-6000:], stacklevel=1)
+                raise AssertionError(
+                    f"{part[0]} does not end: {Path(out.name).read_text()[-6000:]}"
+                ) from None
 
 
 def test_a_run_keeps_the_commit_it_began_with(team: Team, tmp_path: Path) -> None:
