@@ -138,6 +138,7 @@ COPY --from=console /src/plugins /opt/forebay/plugins
 COPY images/webserver_config.py /opt/forebay/
 # Where Airflow's chart looks for it.
 COPY --chmod=755 images/airflow-entrypoint /entrypoint
+COPY --chmod=755 images/airflow-clean-logs /clean-logs
 WORKDIR /opt/airflow
 USER 50000:0
 ENTRYPOINT ["dumb-init", "--", "/entrypoint"]

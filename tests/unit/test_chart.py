@@ -376,8 +376,8 @@ def test_values_for_other_charts_leave_no_door_open() -> None:
     airflow, lakekeeper, trino = (
         yaml.safe_load((VALUES / f"{name}.yaml").read_text()) for name in ("airflow", "lakekeeper", "trino")
     )
-    # The chart's own default is admin with the password admin.
-    assert airflow["createUserJob"]["defaultUser"] == {"enabled": False}
+    # The chart's own default is admin with the password admin; `defaultUser.enabled` is one of its webserver's only.
+    assert airflow["createUserJob"] == {"enabled": False}
     # A replica is behind: what was just committed would not be read.
     database = lakekeeper["externalDatabase"]
     assert database["host_read"] == database["host_write"] == "forebay-postgres-rw"

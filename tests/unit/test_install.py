@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -131,6 +134,37 @@ def test_airflows_image_starts_what_it_is_given(tmp_path: Path) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "COPY --chmod=755 images/airflow-entrypoint /entrypoint\n" in dockerfile
     assert 'ENTRYPOINT ["dumb-init", "--", "/entrypoint"]\n' in dockerfile
+
+
+def test_airflows_image_has_the_log_groomer(tmp_path: Path) -> None:
+    """Airflow's chart runs `bash /clean-logs` beside three of Airflow's parts, which are not ready without it."""
+    logs = tmp_path / "logs" / "dag_processor"
+    (logs / "empty").mkdir(parents=True)
+    for name, minutes in (("new", 14), ("old", 16), ("empty", 16)):
+        if name != "empty":
+            (logs / name).touch()
+        moment = time.time() - 60 * minutes
+        os.utime(logs / name, (moment, moment))
+    settings = {
+        "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__LOG_RETENTION_DAYS": "0",
+        "AIRFLOW__LOG_RETENTION_MINUTES": "15", "AIRFLOW__LOG_CLEANUP_FREQUENCY_MINUTES": "15",
+    }  # fmt: skip
+    cleaner = subprocess.Popen(
+        ["bash", str(ROOT / "images" / "airflow-clean-logs")],
+        env=os.environ | settings,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while sorted(each.name for each in logs.iterdir()) != ["new"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [each.name for each in logs.iterdir()] == ["new"]
+        assert cleaner.poll() is None, "it goes on"
+    finally:
+        os.killpg(cleaner.pid, signal.SIGTERM)
+        cleaner.wait(20)
+    copied = "COPY --chmod=755 images/airflow-clean-logs /clean-logs\n"
+    assert copied in (ROOT / "Dockerfile").read_text()
 
 
 def test_the_image_has_what_the_example_workspace_imports() -> None:
