@@ -69,14 +69,16 @@ class _Work(SimpleQueue[Any]):
 
     def get(self) -> Any:
         reader: Any = self._reader  # type: ignore[attr-defined]
-        with self._rlock:  # type: ignore[attr-defined]
-            while not reader.poll(1.0):
-                if os.getppid() != self._owner:
-                    raise EOFError
+        while True:
+            # Not under the lock: it would stay with a worker that is killed while it waits, and no other would get work.
+            came = reader.poll(1.0)
             if os.getppid() != self._owner:
                 # What is left in it, the next scheduler gives out again.
                 raise EOFError
-            return pickle.loads(reader.recv_bytes())
+            if came:
+                with self._rlock:  # type: ignore[attr-defined]
+                    if reader.poll(0):
+                        return pickle.loads(reader.recv_bytes())
 
 
 class WarmLocalExecutor(LocalExecutor):

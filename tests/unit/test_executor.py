@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from multiprocessing import SimpleQueue, Value
+from multiprocessing import SimpleQueue, Value, get_context
 from types import SimpleNamespace
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 
-from forebay.executor import IDLE, WarmLocalExecutor
+from forebay.executor import IDLE, WarmLocalExecutor, _Work
 
 KEY = TaskInstanceKey("lab.approved", "approve", "manual", 1)
 
@@ -75,3 +76,36 @@ def test_an_idle_scheduler_hears_of_an_end_at_once() -> None:
     began = time.monotonic()
     tried.sync()
     assert time.monotonic() - began >= IDLE
+
+
+def test_work_reaches_the_others_when_a_waiting_worker_was_killed() -> None:
+    """The one that waits first held the lock for ever, and every worker waited for it."""
+    fork = get_context("fork")
+    work, done = _Work(), fork.Queue()
+
+    def worker() -> None:
+        while (given := work.get()) is not None:
+            done.put((os.getpid(), given))
+
+    workers = [fork.Process(target=worker) for _ in range(3)]
+    for each in workers:
+        each.start()
+        time.sleep(0.2)
+    killed, *others = workers
+    try:
+        killed.kill()
+        killed.join(10)
+        for number in range(20):
+            work.put(number)
+        taken = [done.get(timeout=20) for _ in range(20)]
+        assert sorted(number for _, number in taken) == list(range(20))
+        assert {process for process, _ in taken} <= {each.pid for each in others}
+        for _ in others:
+            work.put(None)
+        for each in others:
+            each.join(10)
+            assert each.exitcode == 0
+    finally:
+        for each in workers:
+            each.kill()
+            each.join(10)
