@@ -75,6 +75,8 @@ class Histories(RuleBasedStateMachine):
     config: CatalogConfig
     lenses: tuple[tuple[str, float], ...]
     """Address of each, and a moment when it had begun and the next one had not."""
+    later: ClassVar[Iterator[int]]
+    """Microseconds: each try begins later than those before it, as a lens takes for sure that forgot those."""
     rest: Rest
     client: httpx.Client
     io: Any
@@ -107,8 +109,13 @@ class Histories(RuleBasedStateMachine):
         number = self.model.tries.setdefault((run, task), 1)
         return TaskTry(
             job=f"{self.namespace}.job", run=run, task=task, number=number, writes=tuple(map(self.name, TABLES)),
-            began=self.began.setdefault((run, task, number), self.lenses[self.restarts][1]),
+            began=self._began(run, task, number),
         )  # fmt: skip
+
+    def _began(self, run: str, task: str, number: int) -> float:
+        if (run, task, number) not in self.began:
+            self.began[run, task, number] = self.lenses[self.restarts][1] + 2e-6 * next(self.later)
+        return self.began[run, task, number]
 
     def url(self, who: TaskTry | None, table: str = "") -> str:
         view = self.lenses[self.restarts][0] + (f"/run/{who.segment()}" if who else "/main")
@@ -345,6 +352,7 @@ def test_histories(config: CatalogConfig, lenses: tuple[tuple[str, float], ...])
         client.headers["Authorization"] = rest._client.headers["Authorization"]
         Histories.config, Histories.lenses, Histories.rest, Histories.client = config, lenses, rest, client
         Histories.io = catalog._load_file_io({}, "s3://warehouse/histories")
+        Histories.later = itertools.count()
         run_state_machine_as_test(
             Histories,
             settings=settings(
