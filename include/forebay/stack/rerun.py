@@ -108,7 +108,7 @@ def plan(
     commits = sorted(readings.commits)
     version = str(old.document.get("bundle_version") or "")
     commit = version if as_of and old_code else ""
-    doubts = _other_commits(old, commits, commit) if commit else _other_code(api, root, old, commits, version)
+    doubts = other_commits(old, commits, commit) if commit else _other_code(api, root, old, commits, version)
     inputs = None
     if as_of:
         again["inputs"] = inputs = _inputs(rest, old, readings, before, shown)
@@ -117,7 +117,8 @@ def plan(
     return Again(old, {**conf, CONF: again}, inputs, commits, commit, doubts)
 
 
-def _other_commits(old: KnownRun, commits: list[str], commit: str) -> list[str]:
+def other_commits(old: KnownRun, commits: list[str], commit: str) -> list[str]:
+    """What is to say where a run is to be done again with one commit although it had several."""
     if others := [each for each in commits if each != commit]:
         return [
             f"{old.name} wrote with commit {', '.join(others)} too: tasks of it were cleared to run on newer code. "
