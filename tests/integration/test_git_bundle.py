@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 import psycopg2
@@ -97,10 +97,10 @@ class Team:
         snapshot = next(each for each in metadata["snapshots"] if each["snapshot-id"] == head)
         return str(snapshot["summary"][f"forebay.{name}"])
 
-    def add(self, number: int) -> None:
-        """One row more in the table that the job reads."""
+    def add(self, number: int, mode: Literal["append", "overwrite"] = "append") -> None:
+        """One row more in the table that the job reads, or this one alone."""
         with DuckDBEngine(self.lab.lake.main()) as engine:
-            engine.write(f"SELECT {number} AS n", TableDefinition(SOURCE), "append")
+            engine.write(f"SELECT {number} AS n", TableDefinition(SOURCE), mode)
 
     def run(self, commit: str) -> str:
         """A run of a commit that was just pushed."""
@@ -244,7 +244,7 @@ def test_the_console_reads_the_files_of_the_newest_commit(team: Team) -> None:
 
 
 def test_a_run_is_done_again_with_its_commit_on_its_inputs(team: Team) -> None:
-    team.add(1)
+    team.add(1, "overwrite")
     then = team.commit(sql__versioned__rows=f"SELECT n * 10 AS n FROM {SOURCE}", dags__versioned__job=JOB)
     old = team.run(then)
     assert (team.rows(), team.stamp()) == ([10], then)
@@ -287,12 +287,13 @@ def test_a_run_is_done_again_with_its_commit_on_its_inputs(team: Team) -> None:
 
 
 def test_code_that_is_gone_is_said(team: Team) -> None:
+    team.add(4, "overwrite")
     lost = team.commit(
         sql__versioned__rows=f"SELECT n * 7 AS n FROM {SOURCE}",
         dags__versioned__job=f"description: Lost\n{JOB}",
     )
     old = team.run(lost)
-    assert team.rows() == [7, 14]
+    assert team.rows() == [28]
     _git(team.repository, "reset", "--quiet", "--hard", "HEAD~1")
     now = team.commit(sql__versioned__rows=f"SELECT n * 8 AS n FROM {SOURCE}")
     _git(team.repository, "reflog", "expire", "--expire=now", "--all")
@@ -309,7 +310,7 @@ def test_code_that_is_gone_is_said(team: Team) -> None:
         in failed.stderr + failed.stdout
     )
     assert "refs/tags/keep-" in failed.stderr + failed.stdout
-    assert team.rows() == [7, 14]
+    assert team.rows() == [28]
 
     # What `airflow db clean` leaves of a run whose version it took.
     database = settings_on(team.lab, DATABASE)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
@@ -324,4 +325,4 @@ def test_code_that_is_gone_is_said(team: Team) -> None:
     anyway = team.rerun(f"versioned.job/{old}", "--as-of", "--anyway")
     assert (anyway["commit"], len(anyway["doubts"])) == (None, 1)
     # Today's code, on what that run read.
-    assert (team.rows(), team.stamp()) == ([8, 16], now)
+    assert (team.rows(), team.stamp()) == ([32], now)
