@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow.providers.git.bundles.git import GitDagBundle
+from airflow.sdk.exceptions import AirflowException
 
 from forebay.bundle import look
 
@@ -13,6 +14,20 @@ class GitJobsBundle(GitDagBundle):
     `subdir` is the folder of all workspaces, `dags`, or that of one, `dags/<workspace>`. Their SQL and programs are
     beside it in the same repository.
     """
+
+    def initialize(self) -> None:
+        """Checks the files out; of a run the commit that it began with, or that of the run that it does again."""
+        try:
+            super().initialize()
+        except AirflowException as error:
+            if not self.version or "not found in the repository" not in str(error):
+                raise
+            raise AirflowException(
+                f"commit {self.version} is not in the repository of the bundle '{self.name}' any more: no branch or tag "
+                "leads to it, as after a forced push. Push a tag on it from a clone that has it, and clear this task: "
+                f"git push origin {self.version}:refs/tags/keep-{self.version[:12]}. Without it the job runs on newer "
+                "code only: forebay run, or forebay rerun without --as-of"
+            ) from error
 
     def refresh(self) -> None:
         """Fetches the branch, and reads what changed in every workspace."""

@@ -14,7 +14,7 @@ from test_history import derive
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.errors import ForebayError
 from forebay.lake.branch import ref, snapshots, stamp
-from forebay.lake.identity import TaskTry, UnknownRun
+from forebay.lake.identity import Run, TaskTry, UnknownRun
 from forebay.lake.pins import TAG, keep_inputs
 from forebay.lake.publish import publish
 from forebay.lake.readings import Readings
@@ -22,6 +22,8 @@ from forebay.lake.rest import Change, Rest
 from forebay.lake.tables import TableDefinition
 from forebay.operators.rerun import CONF, moments, pins
 from forebay.operators.sql import SqlOperator
+from forebay.stack.rerun import Again, other_commits
+from forebay.stack.runs import KnownRun
 
 
 def test_a_pinned_table_is_what_it_was(lake: Lake, rest: Rest) -> None:
@@ -136,6 +138,18 @@ def test_the_conf_of_a_rerun() -> None:
             pins(run(wrong), "a")
     with pytest.raises(ForebayError, match="are not dates"):
         moments(run({CONF: {"dates": {"started": "soon"}}}))
+
+
+def test_a_run_of_two_commits_is_not_taken_for_one() -> None:
+    """Somebody cleared tasks of it to run on newer code: it was no run of one commit."""
+    old = KnownRun(Run("s.job", "manual__1"), "success", {"bundle_version": "b"})
+    assert not other_commits(old, ["b"], "b")
+    doubts = other_commits(old, ["a", "b"], "b")
+    again = Again(old, {}, {"t": ["s.x@1"]}, ["a", "b"], "b", doubts)
+    with pytest.raises(ForebayError, match=r"wrote with commit a too.* --anyway"):
+        again.sure(anyway=False)
+    again.sure(anyway=True)
+    assert again.note == "Again what manual__1 did, on 1 inputs as it read them, with commit b."
 
 
 def test_the_dates_of_a_backfilled_run() -> None:

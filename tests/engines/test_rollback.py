@@ -14,8 +14,10 @@ from forebay.lake.branch import Branch, Shape, ref
 from forebay.lake.built_on import Lake as Known
 from forebay.lake.built_on import Plan, plan
 from forebay.lake.connection import LakeError
+from forebay.lake.diff import shape_changes, sides
 from forebay.lake.history import blame, every
-from forebay.lake.publish import commit_all, publish
+from forebay.lake.identity import TaskTry
+from forebay.lake.publish import commit_all, publish, take_back
 from forebay.lake.rest import Rest
 from forebay.lake.rollback import BuiltOn, roll_back
 from forebay.lake.state import RunsOf
@@ -151,6 +153,60 @@ def test_columns_that_somebody_else_changed_since_stay(lake: Lake, rest: Rest) -
     assert "somebody changed them since" in done.tables[0].note
     assert "by_hand" in lake.config.pyiceberg().load_table(lake.name("a")).schema().column_names
     assert lake.rows("a") == [1]
+
+
+def properties(lake: Lake, rest: Rest) -> dict[str, str]:
+    """Those of the table `a` that are no record of ours."""
+    metadata = rest.table(lake.name("a"))
+    assert metadata is not None
+    return {name: text for name, text in metadata["properties"].items() if name in ("kept", "made", "gone")}
+
+
+def set_on(lake: Lake, run: str, removed: tuple[str, ...] = (), **values: str) -> TaskTry:
+    """Sets properties of the table `a` as a task does; with no run as somebody at the catalog's own address."""
+    who = lake.who(run, "a")
+    config = lake.view(who) if run else lake.config
+    with config.pyiceberg().load_table(lake.name("a")).transaction() as transaction:
+        transaction.set_properties(**values)
+        transaction.remove_properties(*removed)
+    return who
+
+
+def test_properties_go_back(lake: Lake, rest: Rest) -> None:
+    lake.directly("a", "(1)")
+    set_on(lake, "", kept="old", gone="old")
+    before = properties(lake, rest)
+    lake.write(set_on(lake, "one", ("gone",), kept="1", made="x"), "a", "(2)")
+    publish(rest, lake.run("one"), [lake.name("a")])
+    one = properties(lake, rest)
+    assert one == {"kept": "1", "made": "x"}
+    # What broke off is taken back whole, and can be published again.
+    assert take_back(rest, lake.run("one"), [lake.name("a")])
+    assert properties(lake, rest) == before
+    publish(rest, lake.run("one"), [lake.name("a")])
+    assert properties(lake, rest) == one
+    # A run may change nothing else.
+    set_on(lake, "two", made="y")
+    assert [each.table for each in publish(rest, lake.run("two"), [lake.name("a")])] == [lake.name("a")]
+    assert properties(lake, rest) == one | {"made": "y"}
+    assert words(lake, rest, "two", "a") == {"published"}
+    metadata = rest.table(lake.name("a"))
+    assert metadata is not None
+    both = sides(lake.name("a"), metadata, lake.run("one"))
+    assert both is not None
+    assert shape_changes(metadata, both) == [
+        "property kept set to 1", "property made set to x", "property gone removed",
+    ]  # fmt: skip
+    done = back(lake, rest, "two")
+    assert done.tables[0].note == "properties go back: made"
+    assert (properties(lake, rest), lake.rows("a")) == (one, [1, 2])
+    assert words(lake, rest, "two", "a") == {"rolled back"}
+    set_on(lake, "", made="by hand")
+    done = back(lake, rest, "one")
+    assert done.tables[0].note == (
+        "properties go back: gone, kept; properties stay, as somebody changed them since: made"
+    )
+    assert (properties(lake, rest), lake.rows("a")) == (before | {"made": "by hand"}, [1])
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])

@@ -135,6 +135,7 @@ POST    /api/v1/runs/{job}/{run}/discard                    change
 POST    /api/v1/runs/{job}/{run}/note                       change
 GET     /api/v1/runs/{job}/{run}/rollback                   change
 POST    /api/v1/runs/{job}/{run}/rollback                   change
+POST    /api/v1/runs/{job}/{run}/rerun                      change
 GET     /sql                                                anyone
 POST    /sql                                                query
 GET     /sql/history                                        anyone

@@ -11,15 +11,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
+import psycopg2
 import pytest
 
-from conftest import REPOSITORY, Lab, eventually
+from conftest import REPOSITORY, Lab, command, eventually
 from console_client import session
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.rest import Rest
+from forebay.lake.tables import TableDefinition
 from forebay.stack.airflow_api import AirflowApi
 from teams import another, copy_database, settings_on
 
@@ -43,7 +45,7 @@ def wait(file: str) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 """
-TABLE = "versioned.rows"
+TABLE, SOURCE = "versioned.rows", "versioned.source"
 
 
 @dataclass
@@ -86,14 +88,46 @@ class Team:
             found: list[int] = engine.query(f"SELECT n FROM lake.{TABLE} ORDER BY n").column("n").to_pylist()
         return found
 
-    def stamp(self) -> str:
-        """The commit that main's snapshot of the table names."""
+    def stamp(self, name: str = "commit") -> str:
+        """What main's snapshot of the table says of itself."""
         with Rest(self.lab.lake) as rest:
             metadata = rest.table(TABLE)
         assert metadata is not None
         head = metadata["refs"]["main"]["snapshot-id"]
         snapshot = next(each for each in metadata["snapshots"] if each["snapshot-id"] == head)
-        return str(snapshot["summary"]["forebay.commit"])
+        return str(snapshot["summary"][f"forebay.{name}"])
+
+    def add(self, number: int, mode: Literal["append", "overwrite"] = "append") -> None:
+        """One row more in the table that the job reads, or this one alone."""
+        with DuckDBEngine(self.lab.lake.main()) as engine:
+            engine.write(f"SELECT {number} AS n", TableDefinition(SOURCE), mode)
+
+    def run(self, commit: str) -> str:
+        """A run of a commit that was just pushed."""
+        eventually(60, lambda: self.parsed(commit), "the commit is parsed")
+        run_id = self.api.trigger("versioned.job", {})
+        assert self.finish(run_id)["bundle_version"] == commit
+        return run_id
+
+    def tasks(self, run_id: str) -> set[str]:
+        return {str(each["task_id"]) for each in self.api.task_instances("versioned.job", run_id)}
+
+    def forebay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command on a stack like the lab's, whose Airflow is this one."""
+        state = self.repository.parent / "state"
+        if not state.exists():
+            state.mkdir()
+            shutil.copy(self.lab.stack.state / "secrets.json", state)
+            ports = self.lab.stack.ports | {"airflow": int(self.url.rpartition(":")[2])}
+            (state / "ports.json").write_text(json.dumps(ports))
+            (state / "run").symlink_to(self.lab.stack.sockets)
+        return command(self.repository, *arguments, FOREBAY_STATE=str(state))
+
+    def rerun(self, *arguments: str) -> Json:
+        answer = self.forebay("rerun", *arguments, "--output", "json")
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        found: Json = json.loads(answer.stdout)
+        return found
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -207,3 +241,88 @@ def test_the_console_reads_the_files_of_the_newest_commit(team: Team) -> None:
         assert found["owner"] == "team"
         assert "versioned.job" in json.dumps(found)
         assert "wait" in console.get("/jobs/versioned.job").text
+
+
+def test_a_run_is_done_again_with_its_commit_on_its_inputs(team: Team) -> None:
+    team.add(1, "overwrite")
+    then = team.commit(sql__versioned__rows=f"SELECT n * 10 AS n FROM {SOURCE}", dags__versioned__job=JOB)
+    old = team.run(then)
+    assert (team.rows(), team.stamp()) == ([10], then)
+    read = team.stamp("inputs")
+    team.add(2)
+    # Airflow notes this commit at the version of the job that the old run had: only a file beside the job is another.
+    team.run(team.commit(sql__versioned__rows=f"SELECT n * 100 AS n FROM {SOURCE}"))
+    assert team.rows() == [100, 200]
+    more = (
+        "  - {key: more, type: sql, sql: SELECT 1 AS n, table: versioned.more, mode: overwrite}\nparameters:"
+    )
+    now = team.commit(dags__versioned__job=JOB.replace("parameters:", more))
+    assert "more" in team.tasks(team.run(now))
+
+    again = team.rerun(f"versioned.job/{old}", "--as-of")
+    assert (again["state"], again["rerun_of"], again["commit"], again["doubts"]) == ("success", old, then, [])
+    assert (team.rows(), team.stamp(), team.stamp("inputs")) == ([10], then, read)
+    blamed, *_ = json.loads(team.forebay("blame", TABLE, "--output", "json").stdout)
+    assert (blamed["run_id"], blamed["commit"], blamed["inputs"]) == (again["run_id"], then, [read])
+    assert read == next(iter(again["inputs"]["rows"]))
+    assert team.tasks(again["run_id"]) == team.tasks(old) == {"wait", "rows", "publish"}
+    run = team.api.run("versioned.job", again["run_id"])
+    assert run["bundle_version"] == then
+    assert [each["version_number"] for each in run["dag_versions"]] == [
+        each["version_number"] for each in team.api.run("versioned.job", old)["dag_versions"]
+    ]
+    assert then in run["note"]
+    noted = team.api.get("/eventLogs", dag_id="versioned.job", run_id=old, event="forebay.rerun_run")
+    extra = json.loads(noted["event_logs"][0]["extra"])
+    assert (extra["commit"], extra["new_run"]) == (then, again["run_id"])
+
+    # Done again once more it is what it was.
+    twice = team.rerun(again["run_id"], "--as-of")
+    assert (twice["commit"], twice["inputs"], team.rows()) == (then, again["inputs"], [10])
+
+    # Without --as-of it is today's code on today's tables.
+    today = team.rerun(f"versioned.job/{old}")
+    assert (today["commit"], today["inputs"], team.rows(), team.stamp()) == (None, None, [100, 200], now)
+    assert "Set the bundle's branch back" in today["doubts"][0]
+
+
+def test_code_that_is_gone_is_said(team: Team) -> None:
+    team.add(4, "overwrite")
+    lost = team.commit(
+        sql__versioned__rows=f"SELECT n * 7 AS n FROM {SOURCE}",
+        dags__versioned__job=f"description: Lost\n{JOB}",
+    )
+    old = team.run(lost)
+    assert team.rows() == [28]
+    _git(team.repository, "reset", "--quiet", "--hard", "HEAD~1")
+    now = team.commit(sql__versioned__rows=f"SELECT n * 8 AS n FROM {SOURCE}")
+    _git(team.repository, "reflog", "expire", "--expire=now", "--all")
+    _git(team.repository, "gc", "--quiet", "--prune=now")
+    eventually(60, lambda: team.parsed(now), "the branch without it is parsed")
+    # As on a worker that never had it.
+    bundle = team.repository.parent / "bundles/versioned"
+    _git(bundle / "bare", "gc", "--quiet", "--prune=now")
+    shutil.rmtree(bundle / "versions" / lost)
+    failed = team.forebay("rerun", f"versioned.job/{old}", "--as-of")
+    assert failed.returncode == 1
+    assert (
+        f"commit {lost} is not in the repository of the bundle 'versioned' any more"
+        in failed.stderr + failed.stdout
+    )
+    assert "refs/tags/keep-" in failed.stderr + failed.stdout
+    assert team.rows() == [28]
+
+    # What `airflow db clean` leaves of a run whose version it took.
+    database = settings_on(team.lab, DATABASE)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+    with contextlib.closing(psycopg2.connect(database)) as copy, copy, copy.cursor() as cursor:
+        cursor.execute("UPDATE dag_run SET created_dag_version_id = NULL WHERE run_id = %s", (old,))
+        cursor.execute("UPDATE dag_version SET bundle_version = 'x' WHERE bundle_version = %s", (lost,))
+    refused = team.forebay("rerun", f"versioned.job/{old}", "--as-of")
+    assert refused.returncode == 1
+    assert "Airflow has no version of the job of then any more" in refused.stderr
+    assert "--anyway" in refused.stderr
+    team.add(3)
+    anyway = team.rerun(f"versioned.job/{old}", "--as-of", "--anyway")
+    assert (anyway["commit"], len(anyway["doubts"])) == (None, 1)
+    # Today's code, on what that run read.
+    assert (team.rows(), team.stamp()) == ([32], now)

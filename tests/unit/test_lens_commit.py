@@ -13,9 +13,10 @@ from starlette.requests import Request
 from forebay.lake.branch import REPLAY, UNSURE, Branch, Shape
 from forebay.lake.identity import TaskTry
 from forebay.lens import memory
-from forebay.lens.commit import Asked, Refused, created, rewrite
+from forebay.lens.commit import Asked, created, rewrite
 from forebay.lens.commits import Commits
 from forebay.lens.memory import Memory
+from forebay.lens.refused import Refused
 from forebay.lens.upstream import Answer
 
 WHO = TaskTry(job="lab.job", run="r", task="make", writes=("lab.t",), began=1.0)

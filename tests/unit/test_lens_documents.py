@@ -9,7 +9,8 @@ import pytest
 
 from forebay.lake.branch import Branch, Shape, ref, show
 from forebay.lake.identity import TaskTry
-from forebay.lens.commit import Asked, Refused, rewrite
+from forebay.lens.commit import Asked, rewrite
+from forebay.lens.refused import Refused
 
 WHO = TaskTry(
     job="lab.job", run="r", task="make", number=2, engine="spark", commit="abc", user="me", writes=("lab.t",), began=1.0

@@ -21,6 +21,8 @@ MAIN = "main"
 BRANCH_PROPERTY = f"{STAMP}branch."
 PUBLISHED_PROPERTY = f"{STAMP}published"
 RESHAPED_PROPERTY = f"{STAMP}reshaped"
+"""A table's property: the last publishes that changed its shape or its properties, newest first, as a JSON list of job,
+run, head, from, to and properties, which has of each the value before and after; null stands for none."""
 ROLLED_BACK_PROPERTY = f"{STAMP}rolled-back"
 """A table's property: the last roll backs, newest first, as a JSON list of job, run, head, base, to, at, with."""
 REPLAY = f"{STAMP}replay"
@@ -201,10 +203,12 @@ def _is_record(each: Any, name: str) -> bool:
         known &= all(each[key] is None or type(each[key]) is int for key in _NUMBERS[name])
         if name == RESHAPED_PROPERTY:
             Shape.told(each["from"]), Shape.told(each["to"])
+            for was, became in each.get("properties", {}).values():
+                known &= all(value is None or isinstance(value, str) for value in (was, became))
         if name == ROLLED_BACK_PROPERTY:
             datetime.fromisoformat(each["at"]).timestamp()
         return known and (name != PUBLISHED_PROPERTY or isinstance(each["branch"], str))
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
 
 

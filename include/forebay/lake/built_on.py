@@ -25,6 +25,7 @@ from forebay.lake.branch import (
 from forebay.lake.connection import LakeError
 from forebay.lake.history import Made, on_main
 from forebay.lake.identity import STAMP, Run
+from forebay.lake.reversal import way_back
 
 NOBODY = Run("", "")
 """In place of a run where another writer's rows are taken out."""
@@ -65,6 +66,8 @@ class TablePlan:
     """How many of the snapshots are another writer's."""
     shape: Shape | None
     """Columns, partitioning and sort order to go back to; None where they stay."""
+    properties: Mapping[str, str | None]
+    """Properties to go back to; None for those that were not there."""
     reshaped: list[Json] | None
     note: str
 
@@ -291,7 +294,6 @@ def _plan(search: _Search) -> Plan:
 def _table(lake: Lake, search: _Search, table: str) -> TablePlan:
     metadata, line = lake.documents[table], search.cut[table]
     runs = [run for run in search.taken if table in lake.tables.get(run, ())]
-    shape, reshaped, note = _shape(metadata, {made.snapshot for made in line}, runs)
     return TablePlan(
         table,
         ref(metadata, MAIN),
@@ -299,29 +301,7 @@ def _table(lake: Lake, search: _Search, table: str) -> TablePlan:
         tuple(runs),
         len(line),
         sum(made.by is None for made in line),
-        shape,
-        reshaped,
-        note,
-    )
-
-
-def _shape(metadata: Json, gone: set[int], runs: list[Run]) -> tuple[Shape | None, list[Json] | None, str]:
-    """The shape before the oldest change that goes, if nobody else changed the table since."""
-    kept = records(metadata, RESHAPED_PROPERTY)
-    names = {(run.job, run.run) for run in runs}
-    theirs = [
-        number
-        for number, each in enumerate(kept)
-        if each["head"] in gone or (each["job"], each["run"]) in names
-    ]
-    if not theirs:
-        return None, None, ""
-    if Shape(**kept[0]["to"]) != Shape.of(metadata):
-        return None, None, "its columns, partitioning and sort order stay: somebody changed them since"
-    return (
-        Shape(**kept[theirs[-1]]["from"]),
-        kept[theirs[-1] + 1 :],
-        "columns, partitioning and sort order go back",
+        *way_back(metadata, {made.snapshot for made in line}, runs),
     )
 
 
@@ -344,7 +324,10 @@ def _trimmed(metadata: Mapping[str, Any]) -> Json:
     )  # fmt: skip
     trimmed = {name: metadata[name] for name in kept if name in metadata}
     properties = metadata.get("properties") or {}
-    trimmed["properties"] = {name: value for name, value in properties.items() if name.startswith(STAMP)}
+    named = {name for each in records(metadata, RESHAPED_PROPERTY) for name in each.get("properties", {})}
+    trimmed["properties"] = {
+        name: value for name, value in properties.items() if name.startswith(STAMP) or name in named
+    }
     trimmed["snapshots"] = [
         {
             **{

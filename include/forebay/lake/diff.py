@@ -91,7 +91,14 @@ def _past(
     mine = [each for each in kept if (each["job"], each["run"]) == (run.job, run.run)]
     after = _at(metadata, new)
     if mine:
-        return Sides(table, old, new, Shape(**mine[-1]["from"]), Shape(**mine[0]["to"]), state)
+        set_to = {
+            name: value for each in reversed(mine) for name, (_, value) in each.get("properties", {}).items()
+        }
+        return Sides(
+            table, old, new, Shape(**mine[-1]["from"]), Shape(**mine[0]["to"]), state,
+            {name: value for name, value in set_to.items() if value is not None},
+            tuple(name for name, value in set_to.items() if value is None),
+        )  # fmt: skip
     return Sides(table, old, new, None if old is None else _at(metadata, old, after), after, state)
 
 

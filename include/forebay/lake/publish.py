@@ -10,20 +10,18 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from forebay.lake import replay
 from forebay.lake.branch import (
     MAIN,
     PUBLISHED_PROPERTY,
-    RESHAPED_PROPERTY,
     Branch,
     Json,
     Shape,
     ancestry,
     moment,
-    records,
     ref,
     snapshots,
     stamp,
@@ -31,11 +29,18 @@ from forebay.lake.branch import (
 from forebay.lake.connection import LakeError
 from forebay.lake.identity import Run, TaskTry
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, NoTransactions, Rest
-from forebay.lake.reversal import Published, at_refs, published, published_record, result, reversal
+from forebay.lake.reversal import (
+    Published,
+    at_refs,
+    broke_off,
+    published,
+    published_record,
+    reshaped,
+    result,
+    reversal,
+)
 
 ATTEMPTS = 30
-KEPT = 20
-"""How many of the last changes of shape, and of the last roll backs, a table keeps."""
 
 
 class PublishConflict(LakeError):
@@ -46,7 +51,7 @@ class PublishConflict(LakeError):
 class _Step:
     change: Change
     result: Published
-    branch: Branch
+    reshaped: bool
 
 
 def publish(
@@ -102,7 +107,7 @@ def _publish(
                 steps.append(_step(rest, run, table, found[table], branch, sorted(branches)))
             _all_there(run, wrote, found, before_that)
         except PublishConflict as error:
-            half = {table: found[table] for table in before_that if _broke_off(found[table], run, branches)}
+            half = {table: found[table] for table in before_that if broke_off(found[table], run, branches)}
             _take_back(rest, run, half, error)
             if stays := sorted(before_that - half.keys()):
                 raise PublishConflict(f"{error}. Published before, and still: {', '.join(stays)}") from None
@@ -188,18 +193,18 @@ def _step(rest: Rest, run: Run, table: str, metadata: Json, branch: Branch, toge
         "branch_head": branch.head,
         "together": list(together),
     }
-    notes = _reshaped(metadata, branch, run, head)
+    notes = reshaped(metadata, branch, run, head)
     if head != main or notes:
-        notes[PUBLISHED_PROPERTY] = json.dumps(record, sort_keys=True)
-        updates.append({"action": "set-properties", "updates": notes})
+        told = {PUBLISHED_PROPERTY: json.dumps(record, sort_keys=True)}
+        updates.append({"action": "set-properties", "updates": notes | told})
     requirements = at_refs(metadata, {MAIN: main, branch.name: branch.head})
     base = branch.base if main == head else main
-    return _Step(Change(table, requirements, updates), result(table, head, base, line, replayed), branch)
+    return _Step(Change(table, requirements, updates), result(table, head, base, line, replayed), bool(notes))
 
 
 def _changes(step: _Step) -> bool:
     """Whether main changed: a branch that nobody wrote a row on is only taken away."""
-    return step.result.snapshot_id != step.result.base or step.branch.shape != step.branch.main_shape
+    return step.reshaped or step.result.snapshot_id != step.result.base
 
 
 def _replayed(
@@ -262,18 +267,6 @@ def _shape(table: str, metadata: Json, branch: Branch) -> list[Json]:
     return updates
 
 
-def _reshaped(metadata: Json, branch: Branch, run: Run, head: int | None) -> dict[str, str]:
-    """The property that keeps which publish changed the table's shape, for the way back: the last ones, newest first."""
-    if branch.shape is None or branch.main_shape is None or branch.shape == branch.main_shape:
-        return {}
-    before = records(metadata, RESHAPED_PROPERTY)
-    change = {
-        "job": run.job, "run": run.run, "head": head,
-        "from": asdict(branch.main_shape), "to": asdict(branch.shape),
-    }  # fmt: skip
-    return {RESHAPED_PROPERTY: json.dumps([change, *before][:KEPT], sort_keys=True)}
-
-
 def without(branch: Branch) -> list[Json]:
     """Updates that take a branch away."""
     updates: list[Json] = []
@@ -330,15 +323,6 @@ def take_back(rest: Rest, run: Run, tables: Sequence[str]) -> bool:
     if changes:
         commit_all(rest, changes)
     return True
-
-
-def _broke_off(metadata: Json, run: Run, branches: Mapping[str, Branch]) -> bool:
-    """Whether this table was published in one commit with tables that are still open; also where nobody knows."""
-    record = next(iter(records(metadata, PUBLISHED_PROPERTY)), {})
-    together = record.get("together")
-    if (record.get("job"), record.get("run")) != (run.job, run.run) or not isinstance(together, list):
-        return True
-    return not branches.keys().isdisjoint(map(str, together))
 
 
 def _take_back(rest: Rest, run: Run, half: Mapping[str, Json], conflict: PublishConflict) -> None:

@@ -27,8 +27,9 @@ from forebay.lake.built_on import NOBODY, Lake, Plan, TablePlan, again
 from forebay.lake.connection import LakeError
 from forebay.lake.history import on_main
 from forebay.lake.identity import Run
-from forebay.lake.publish import ATTEMPTS, KEPT, commit_all, without
+from forebay.lake.publish import ATTEMPTS, commit_all, without
 from forebay.lake.rest import Change, CommitConflict, CommitUnknown, Rest
+from forebay.lake.reversal import KEPT, set_back
 
 
 class BuiltOn(LakeError):
@@ -111,6 +112,7 @@ def _change(metadata: Json, name: str, table: TablePlan | None, found: Plan, mom
                 {"action": "set-default-spec", "spec-id": table.shape.spec},
                 {"action": "set-default-sort-order", "sort-order-id": table.shape.order},
             ]
+        updates += set_back(table.properties)
         if PUBLISHED_PROPERTY in metadata["properties"]:
             updates.append({"action": "remove-properties", "removals": [PUBLISHED_PROPERTY]})
         updates.append({"action": "set-properties", "updates": _notes(metadata, table, found, moment)})

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from forebay.lake.branch import Json
-from forebay.lens.commit import Refused
+from forebay.lens.refused import Refused
 from forebay.lens.upstream import Answer
 
 # Hop-by-hop (RFC 9110 §7.6.1), and what is computed anew for a document that was rewritten.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forebay.lake.branch import (
-    LANDED,
     MAIN,
     REPLAY,
     UNSURE,
@@ -24,25 +23,24 @@ from forebay.lake.branch import (
     stamp,
 )
 from forebay.lake.identity import STAMP, TaskTry
+from forebay.lens.refused import Refused, conflict, forbidden
+from forebay.lens.updates import (
+    AT_CREATION,
+    FREE,
+    OF_SHAPE,
+    PASSED,
+    REPEATED,
+    SHAPES,
+    assert_ref,
+    begins_anew,
+    by_id,
+    content,
+    is_about_main,
+    may_say,
+    set_ref,
+)
 
 LAST_ADDED = -1
-
-
-class Refused(Exception):
-    """A commit the lens does not pass on: HTTP status, the error type of the REST specification, and why."""
-
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.kind = status, kind
-
-
-def forbidden(message: str) -> Refused:
-    return Refused(403, "ForbiddenException", message)
-
-
-def conflict(message: str) -> Refused:
-    """For the client to look again and repeat its commit, as Iceberg's clients do."""
-    return Refused(409, "CommitFailedException", message)
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,9 @@ class _Rewrite:
                 shape = Shape.of(known)
                 self.branch = replace(self.before, shape=shape, main_shape=shape)
         self._ids = {
-            "schema": _ids(known.get("schemas"), "schema-id"),
-            "spec": _ids(known.get("partition-specs"), "spec-id"),
-            "order": _ids(known.get("sort-orders"), "order-id"),
+            "schema": by_id(known.get("schemas"), "schema-id"),
+            "spec": by_id(known.get("partition-specs"), "spec-id"),
+            "order": by_id(known.get("sort-orders"), "order-id"),
         }
         self._added: dict[str, int] = {}
         self._new_snapshots: list[Json] = []
@@ -147,19 +145,21 @@ class _Rewrite:
     def result(self) -> Json:
         """The rewritten requirements and updates."""
         requirements = self._commit.get("requirements") or ()
-        self._anew |= not (self.creates or any(map(_is_main, requirements))) and _begins_anew(self._commit)
+        self._anew |= not (self.creates or any(map(is_about_main, requirements))) and begins_anew(
+            self._commit
+        )
         for requirement in requirements:
             self._require(requirement)
-        if self.before is not None and not any(map(_is_main, requirements)):
+        if self.before is not None and not any(map(is_about_main, requirements)):
             # What the lens remembers of the branch may be gone: a put-back asks the catalog itself.
-            self.requirements.append(_assert_ref(self.branch.name, self.before.head))
+            self.requirements.append(assert_ref(self.branch.name, self.before.head))
         if self.metadata is not None and self.before is None:
             self._begin()
         for update in self._commit.get("updates") or ():
             self._update(update)
         if not self.creates and self.before is None and self.branch.head is not None and not self._sets_ref():
             # A branch without a commit of rows yet: its head is where it began.
-            self.updates.append(_set_ref(self.branch.name, self.branch.head))
+            self.updates.append(set_ref(self.branch.name, self.branch.head))
         if self.before is None or self.branch.text() != self.before.text():
             self.updates.append(
                 {"action": "set-properties", "updates": {self.branch.key: self.branch.text()}}
@@ -168,7 +168,7 @@ class _Rewrite:
             # What the lens alone may say is not taken from a client.
             given = snapshot.get("summary") or {}
             summary = {
-                name: text for name, text in given.items() if not name.startswith(STAMP) or _may_say(name)
+                name: text for name, text in given.items() if not name.startswith(STAMP) or may_say(name)
             }
             snapshot["summary"] = summary
             summary.update(self.who.stamps(self.branch.base, self.asked.inputs, self.asked.complete))
@@ -187,7 +187,7 @@ class _Rewrite:
 
     def _begin(self) -> None:
         """The branch begins where the client stood, not where main is today."""
-        asserted = [r for r in self._commit.get("requirements") or () if _is_main(r)]
+        asserted = [r for r in self._commit.get("requirements") or () if is_about_main(r)]
         assert self.metadata is not None
         known = snapshots(self.metadata)
         if asserted:
@@ -212,7 +212,7 @@ class _Rewrite:
         self.branch = replace(
             self.branch, base=None if base is None else int(base), head=None if base is None else int(base)
         )
-        self.requirements.append(_assert_ref(self.branch.name, None))
+        self.requirements.append(assert_ref(self.branch.name, None))
 
     def _unknown_base(self) -> Refused:
         return forbidden(
@@ -222,10 +222,10 @@ class _Rewrite:
 
     def _require(self, requirement: Mapping[str, Any]) -> None:
         kind = requirement.get("type")
-        if self.creates or kind in _PASSED or (self.branch.shape is None and kind in _OF_SHAPE):
+        if self.creates or kind in PASSED or (self.branch.shape is None and kind in OF_SHAPE):
             self.requirements.append(dict(requirement))
-        elif self.branch.shape is not None and kind in _OF_SHAPE:
-            name, part = _OF_SHAPE[kind]
+        elif self.branch.shape is not None and kind in OF_SHAPE:
+            name, part = OF_SHAPE[kind]
             shown = getattr(self.branch.shape, part)
             if requirement.get(name) != shown:
                 raise conflict(f"{self.asked.table}: {name} is {shown}, not {requirement.get(name)}")
@@ -236,7 +236,7 @@ class _Rewrite:
             if self.before is not None:
                 if requirement.get("snapshot-id") != self.before.head:
                     raise conflict(f"{self.asked.table} is at {self.before.head} on the run's branch")
-                self.requirements.append(_assert_ref(self.branch.name, self.before.head))
+                self.requirements.append(assert_ref(self.branch.name, self.before.head))
         elif kind == "assert-create":
             raise Refused(409, "AlreadyExistsException", f"{self.asked.table} exists already")
         else:
@@ -251,13 +251,13 @@ class _Rewrite:
             self.updates.append({**update, "snapshot": snapshot})
         elif action in ("set-snapshot-ref", "remove-snapshot-ref"):
             self._move_ref(update, action)
-        elif action in _SHAPES:
+        elif action in SHAPES:
             self._reshape(update, action)
         elif action in ("set-properties", "remove-properties"):
             self._properties(update, action)
-        elif action in _FREE or (self.creates and action in _AT_CREATION):
+        elif action in FREE or (self.creates and action in AT_CREATION):
             self.updates.append(dict(update))
-        elif action in _REPEATED and self._same(update, _REPEATED[action]):
+        elif action in REPEATED and self._same(update, REPEATED[action]):
             return
         else:
             raise forbidden(
@@ -294,7 +294,7 @@ class _Rewrite:
             self.branch = replace(self.branch, head=None)
 
     def _reshape(self, update: Mapping[str, Any], action: str) -> None:
-        part, name, adds = _SHAPES[action]
+        part, name, adds = SHAPES[action]
         if self.branch.shape is None:
             self.updates.append(dict(update))
             return
@@ -309,7 +309,7 @@ class _Rewrite:
 
     def _add(self, update: Mapping[str, Any], part: str, name: str) -> None:
         given = update[{"schema": "schema", "spec": "spec", "order": "sort-order"}[part]]
-        equal = [number for number, one in self._ids[part].items() if _content(one) == _content(given)]
+        equal = [number for number, one in self._ids[part].items() if content(one) == content(given)]
         # As the reference implementation does: an equal one is used again, a new one gets the next number.
         number = equal[0] if equal else max(self._ids[part], default=-1) + 1
         self._added[part] = number
@@ -342,73 +342,3 @@ class _Rewrite:
             self.branch = self.branch.with_properties(given)
         else:
             self.branch = self.branch.with_properties({}, tuple(map(str, update["removals"])))
-
-
-def _may_say(name: str) -> bool:
-    """Whether a client may put this into a snapshot's summary: Forebay's own writers and programs do."""
-    return name in (REPLAY, LANDED) or name.startswith(f"{STAMP}quarantine.")
-
-
-_PASSED = ("assert-table-uuid", "assert-last-assigned-field-id", "assert-last-assigned-partition-id")
-_OF_SHAPE = {
-    "assert-current-schema-id": ("current-schema-id", "schema"),
-    "assert-default-spec-id": ("default-spec-id", "spec"),
-    "assert-default-sort-order-id": ("default-sort-order-id", "order"),
-}
-_SHAPES = {
-    "add-schema": ("schema", "schema-id", True),
-    "set-current-schema": ("schema", "schema-id", False),
-    "add-spec": ("spec", "spec-id", True),
-    "set-default-spec": ("spec", "spec-id", False),
-    "add-sort-order": ("order", "order-id", True),
-    "set-default-sort-order": ("order", "sort-order-id", False),
-}
-"""Which part of the shape an update is about, where its id stands, and whether it adds one."""
-
-_FREE = frozenset(
-    ("set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics")
-)
-_REPEATED = {"set-location": "location", "upgrade-format-version": "format-version"}
-"""Said again by clients that replace a table; harmless where nothing changes."""
-_AT_CREATION = frozenset(("assign-uuid", "upgrade-format-version", "set-location"))
-
-
-def _begins_anew(commit: Mapping[str, Any]) -> bool:
-    """Whether a commit that does not say what it adds to takes main away, or puts rows there that follow none."""
-    updates = commit.get("updates") or ()
-    roots = {
-        each["snapshot"]["snapshot-id"]
-        for each in updates
-        if each.get("action") == "add-snapshot" and each["snapshot"].get("parent-snapshot-id") is None
-    }
-    return any(
-        each.get("ref-name") == MAIN
-        and (each.get("action") == "remove-snapshot-ref" or each.get("snapshot-id") in roots)
-        for each in updates
-    )
-
-
-def _ids(listed: Any, name: str) -> dict[int, Json]:
-    return {int(one[name]): one for one in listed or ()}
-
-
-def _content(one: Mapping[str, Any]) -> Json:
-    """A schema, spec or order without its number, for comparison."""
-    return {
-        key: value
-        for key, value in one.items()
-        if key not in ("schema-id", "spec-id", "order-id")
-        and not (key == "identifier-field-ids" and not value)
-    }
-
-
-def _is_main(requirement: Mapping[str, Any]) -> bool:
-    return requirement.get("type") == "assert-ref-snapshot-id" and requirement.get("ref") == MAIN
-
-
-def _assert_ref(name: str, snapshot: int | None) -> Json:
-    return {"type": "assert-ref-snapshot-id", "ref": name, "snapshot-id": snapshot}
-
-
-def _set_ref(name: str, snapshot: int) -> Json:
-    return {"action": "set-snapshot-ref", "ref-name": name, "type": "branch", "snapshot-id": snapshot}

@@ -19,8 +19,9 @@ from starlette.responses import Response
 from forebay.lake.branch import Branch, Json, show
 from forebay.lake.identity import TaskTry
 from forebay.lens import answers
-from forebay.lens.commit import Asked, Refused, rewrite
+from forebay.lens.commit import Asked, rewrite
 from forebay.lens.memory import Memory
+from forebay.lens.refused import Refused
 from forebay.lens.upstream import Answer
 
 RACES = 20

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from forebay.lake.branch import Json
 from forebay.lake.identity import TaskTry
-from forebay.lens.commit import forbidden
+from forebay.lens.refused import forbidden
 
 MOST_BYTES, MOST_TASKS = 64_000_000, 5_000
 """Of tables' documents as JSON, which take some four times that in memory; and tries of tasks."""

@@ -25,9 +25,10 @@ from forebay.lake.branch import MAIN, ONLY_BRANCH, Branch, Json, ref, show
 from forebay.lake.identity import TaskTry, UnknownRun
 from forebay.lake.pins import SnapshotGone, shown_to
 from forebay.lens import answers, telemetry
-from forebay.lens.commit import Asked, Refused, conflict, created, forbidden, may_write
+from forebay.lens.commit import Asked, created, may_write
 from forebay.lens.commits import Commits, identified
 from forebay.lens.memory import Memory
+from forebay.lens.refused import Refused, conflict, forbidden
 from forebay.lens.upstream import Answer, Upstream, lower
 
 _TABLE = re.compile(
@@ -36,8 +37,7 @@ _TABLE = re.compile(
 _TABLES = re.compile(r"v1/(?:(?P<prefix>.+?)/)?namespaces/(?P<namespace>[^/]+)/tables/?")
 _NAMESPACES = re.compile(r"v1/(?:.+?/)?namespaces/?")
 _TRANSACTION = re.compile(r"v1/(?:(?P<prefix>.+?)/)?transactions/commit")
-_CONFIG = "v1/config"
-_TOKENS = "v1/oauth/tokens"
+_CONFIG, _TOKENS = "v1/config", "v1/oauth/tokens"
 LONGEST_TURN = 60
 """Seconds; a publish that takes longer goes on, beside the next one."""
 

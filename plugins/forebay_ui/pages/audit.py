@@ -49,6 +49,7 @@ _WORDS = {
     "forebay.publish_run": "published a run",
     "forebay.discard_run": "discarded a run",
     "forebay.rollback_run": "rolled a run back",
+    "forebay.rerun_run": "had a run done again",
     "forebay.replay_run": "put quarantined rows back",
     "forebay.compare_run": "looked at what a run changed",
     "forebay.sample": "looked at rows",

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from forebay.stack.runs import KnownRun, find, last
 from forebay.stack.why import Reason
 from forebay.stack.why_run import of_run
-from forebay_ui import run_acts, run_diff
+from forebay_ui import run_acts, run_again, run_diff
 from forebay_ui.auth import Visiting
 from forebay_ui.engine_now import engine_of
 from forebay_ui.html import epoch, render, segment
@@ -123,3 +123,4 @@ router.include_router(run_diff.router)
 router.include_router(run_acts.router)
 api.include_router(run_diff.api)
 api.include_router(run_acts.api)
+api.include_router(run_again.api)
