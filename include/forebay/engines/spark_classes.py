@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PREFIX = "classes-"
 _FREE_DISK = 500 << 20
 _LOADED, _JAVAS, _OF = "spark.jsa", "java.jsa", "of"
-"""The archive; the one of Java's own classes below it, where Java has none; and the Java and Spark that it is of."""
+"""The archive; the one of Java's own classes below it, where Java has none; the Java and Spark it is of, and its length."""
 
 _PROGRAM = """\
 from py4j.protocol import Py4JError
@@ -76,51 +76,48 @@ def make(progress: Callable[[str], None]) -> None:
     if where is None or _fits(where, home, classpath):
         return
     try:
-        with jars.only_one(progress) as alone:
+        with jars.only_one(progress):
             if _fits(where, home, classpath):
                 return
-            _sweep(folder, of, alone)
+            _sweep(folder, of)
             if (free := shutil.disk_usage(folder).free) < _FREE_DISK:
                 raise EngineError(
                     f"only {free >> 20} MB are free at {folder}, and {_FREE_DISK >> 20} MB are needed"
                 )
             progress("making the archive of classes that Spark starts from, 200 MB, once")
-            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{_PREFIX}") as work:
-                made = Path(work, "made")
-                made.mkdir()
-                (made / _OF).write_text(of)
-                _make(engine, made, home)
-                if not _fits(made, home, classpath):
+            # In its place, for an archive knows where the one below it is; nobody takes it without the note of its length.
+            where.mkdir()
+            try:
+                _make(engine, where, home)
+                (where / _OF).write_text(f"{of}{(where / _LOADED).stat().st_size}")
+                if not _fits(where, home, classpath):
                     raise EngineError(f"the Java at {home} does not take what it made itself")
-                made.rename(where)
+            except BaseException:
+                shutil.rmtree(where, ignore_errors=True)
+                raise
     except (OSError, EngineError) as error:
         progress(f"no archive of Spark's classes was made, so programs start some seconds later: {error}")
 
 
-def _make(engine: SparkEngine, made: Path, home: Path) -> None:
-    program = made.parent / "program.py"
-    program.write_text(_PROGRAM)
-    wanted = f"-XX:ArchiveClassesAtExit={made / _LOADED}"
+def _make(engine: SparkEngine, where: Path, home: Path) -> None:
+    wanted = shlex.quote(f"-XX:ArchiveClassesAtExit={where / _LOADED}")
     if not (home / "lib" / "server" / "classes.jsa").exists():
         # The Java from PyPI has no archive of its own classes.
-        below = f"-XX:SharedArchiveFile={made / _JAVAS}"
-        subprocess.run(
-            [home / "bin" / "java", "-Xshare:dump", below],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wanted = shlex.join([below, wanted])
-    conf = {
-        "spark.driver.extraJavaOptions": f"{wanted} -Xlog:disable",
-        "spark.sql.catalog.here": "org.apache.iceberg.spark.SparkCatalog",
-        "spark.sql.catalog.here.type": "hadoop",
-        "spark.sql.catalog.here.warehouse": f"file://{made.parent}/warehouse",
-    }
-    engine.run(str(program), conf=conf, log=lambda _: None)
-    with (made / _OF).open("a") as file:
-        file.write(str((made / _LOADED).stat().st_size))
-    for each in made.iterdir():
-        with each.open("rb") as content:
+        below = f"-XX:SharedArchiveFile={where / _JAVAS}"
+        subprocess.run([home / "bin" / "java", "-Xshare:dump", below], capture_output=True)
+        wanted = f"{shlex.quote(below)} {wanted}"
+    with tempfile.TemporaryDirectory(prefix="forebay-classes-") as work:
+        program = Path(work, "program.py")
+        program.write_text(_PROGRAM)
+        conf = {
+            "spark.driver.extraJavaOptions": f"{wanted} -Xlog:disable",
+            "spark.sql.catalog.here": "org.apache.iceberg.spark.SparkCatalog",
+            "spark.sql.catalog.here.type": "hadoop",
+            "spark.sql.catalog.here.warehouse": f"file://{work}/warehouse",
+        }
+        engine.run(str(program), conf=conf, log=lambda _: None)
+    for file in where.iterdir():
+        with file.open("rb") as content:
             os.fsync(content.fileno())
 
 
@@ -160,11 +157,9 @@ def _fits(found: Path, home: Path, classpath: str) -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def _sweep(folder: Path, of: str, alone: bool) -> None:
-    """Removes archives of a Java or a Spark that is gone, or is another by now, and what killed commands left."""
+def _sweep(folder: Path, of: str) -> None:
+    """Removes archives of a Java or a Spark that is gone, or is another by now, and what a killed command left."""
     for each in folder.glob(f"{_PREFIX}*"):
         said = (each / _OF).read_text() if (each / _OF).exists() else of
         if said.startswith(of) or not all(Path(path).exists() for path in said.split("\n")[:2]):
-            shutil.rmtree(each, ignore_errors=True)
-    for left in folder.glob(f".{_PREFIX}*") if alone else ():
-        shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(each)
