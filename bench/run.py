@@ -22,6 +22,7 @@ NAMES = (
     "lens",
     "checks",
     "on_trino",
+    "spark_start",
     "histories",
     "catalog",
     "worksheet",

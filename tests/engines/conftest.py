@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from lake import Lake
+from operator_process import Start
 from store import free_ports, running_lens, running_store
 from trino_server import TrinoServer, running_trino
 
@@ -96,3 +97,8 @@ def rest(config: CatalogConfig) -> Iterator[Rest]:
 @pytest.fixture
 def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
     return Lake(config, lens, namespace)
+
+
+@pytest.fixture
+def start(config: CatalogConfig, lens: str) -> Start:
+    return Start(config, lens)

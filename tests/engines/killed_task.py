@@ -22,6 +22,7 @@ def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, 
         fields = {
             "conn_type": "",
             "host": None,
+            "port": None,
             "login": None,
             "password": None,
             "extra_dejson": {},
@@ -35,7 +36,8 @@ def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, 
     else:
         from forebay.operators.spark import SparkOperator as Operator  # type: ignore[assignment]
     operator = Operator(task_id="t", **arguments)
-    operator._who = TaskTry("lab.job", "r", task="t", writes=(str(arguments.get("table")),))
+    writes = tuple(arguments.get("writes") or [str(arguments.get("table"))])
+    operator._who = TaskTry("lab.job", "r", task="t", writes=writes)
     signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
     moment = datetime(2020, 1, 2, tzinfo=UTC)
     run = SimpleNamespace(run_id="r", start_date=moment, logical_date=None, run_after=moment)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from operator_process import Start, wait_for
 
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
@@ -24,55 +21,6 @@ ENDLESS = (
     "WITH s AS (SELECT n FROM UNNEST(sequence(1, 50000)) t(n)) "
     "SELECT sum(a.n * b.n + c.n) AS s FROM s a, s b, s c"
 )
-Start = Callable[[str, dict[str, Any]], "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(config: CatalogConfig, lens: str) -> Start:
-    connections: dict[str, dict[str, Any]] = {
-        "lake_catalog": {
-            "host": config.uri,
-            "login": config.access_key,
-            "password": config.secret_key,
-            "extra_dejson": {
-                "warehouse": config.warehouse,
-                "s3.endpoint": config.s3_endpoint,
-                "lens": lens,
-            },
-        },
-        "lake_sql": {
-            "conn_type": "duckdb",
-            "extra_dejson": {"catalog": "lake_catalog", "memory_limit": "500MB", "threads": 1},
-        },
-        "lake_spark": {
-            "host": "local[1]",
-            "extra_dejson": {"catalog": "lake_catalog", "driver_memory": "700m"},
-        },
-    }
-
-    def run(kind: str, arguments: dict[str, Any]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("killed_task.py")),
-                json.dumps([kind, arguments, connections]),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    return run
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if text in line:
-            return
-    raise AssertionError("".join(seen))
 
 
 def test_sql_operator_writes_and_reports(

@@ -235,7 +235,7 @@ def test_one_that_waits_says_so(jar: Jar) -> None:
         # The other one has fetched it.
         (jars.folder() / jar.file_name).touch()
     thread.join(5)
-    assert said == ["another forebay command is fetching jars; waiting for it"]
+    assert said == ["another forebay command is at work on the jars; waiting for it"]
 
 
 def test_no_disk_space_and_no_cache_folder(home: Path, jar: Jar, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from forebay.engines import spark_classes
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.results import TableResult
 from forebay.lake.connection import CatalogConfig
@@ -53,9 +54,17 @@ class SparkEngine:
     """Runs one program at a time; `cancel` may be called from a signal handler."""
 
     def __init__(
-        self, config: CatalogConfig, *, jars: str, master: str = "local[*]", driver_memory: str = "1g"
+        self,
+        config: CatalogConfig,
+        *,
+        jars: str,
+        master: str = "local[*]",
+        driver_memory: str = "1g",
+        java_home: Path | None = None,
     ) -> None:
         self.config, self._jars, self._master, self._memory = config, jars, master, driver_memory
+        home = java_home or os.environ.get("JAVA_HOME")
+        self._java = Path(home, "bin", "java") if home else Path(shutil.which("java") or "java")
         self._process: subprocess.Popen[bytes] | None = None
         self._cancelled = False
 
@@ -151,8 +160,7 @@ class SparkEngine:
             "spark.master": self._master,
             "spark.ui.enabled": "false",
             "spark.ui.port": "0",
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
+            **self._reach(),
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.shuffle.partitions": "8",
@@ -168,11 +176,11 @@ class SparkEngine:
         descriptor = os.open(properties, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.writelines(f"{_property(key)}={_property(value)}\n" for key, value in settings.items())
-        java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else Path("java")
-        classpath = [str(folder), f"{spark_home()}/jars/*", *self._jar_files()]
+        classpath = self.classpath()
         # Starting the class itself spares the launcher's own JVM, and suits a Java without incubator modules.
         return [
-            str(java),
+            str(self._java),
+            *spark_classes.options(self._java, Path(self._jars), classpath),
             f"-Xmx{self._memory}",
             "-XX:+UseSerialGC",
             # A third less CPU for a short program; a long one can ask for the full compiler by conf
@@ -184,17 +192,33 @@ class SparkEngine:
             "-Duser.timezone=UTC",
             "-Dfile.encoding=UTF-8",
             f"-Djava.io.tmpdir={folder}",
+            # Not by the class path, on which an archive of classes bears no folder.
+            f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
             "--enable-native-access=ALL-UNNAMED",
             *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
             *shlex.split(str(conf.get("spark.driver.extraJavaOptions") or "")),
             "-cp",
-            ":".join(classpath),
+            classpath,
             "org.apache.spark.deploy.SparkSubmit",
             "--properties-file",
             str(properties),
             application,
             *arguments,
         ]
+
+    @property
+    def _local(self) -> bool:
+        return self._master.startswith("local")
+
+    def _reach(self) -> dict[str, str]:
+        """A program of this machine's own listens to nobody else; executors elsewhere need the driver, and the jars from it."""
+        if self._local:
+            return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        return {"spark.jars": ",".join(self._jar_files())}
+
+    def classpath(self) -> str:
+        """What Java finds Spark and the pinned jars by."""
+        return ":".join([f"{spark_home()}/jars/*", *self._jar_files()])
 
     def _jar_files(self) -> list[str]:
         # The folder is shared by all checkouts: only the pinned files count.
@@ -214,7 +238,7 @@ class SparkEngine:
             "SPARK_HOME": spark_home(),
             "SPARK_CONF_DIR": str(folder),
             "SPARK_LOCAL_DIRS": str(folder),
-            "SPARK_LOCAL_IP": "127.0.0.1",
+            **({"SPARK_LOCAL_IP": "127.0.0.1"} if self._local else {}),
             "PYSPARK_PYTHON": sys.executable,
             "PYSPARK_DRIVER_PYTHON": sys.executable,
             "PYTHONUNBUFFERED": "1",

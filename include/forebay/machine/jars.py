@@ -103,7 +103,7 @@ def fetch(progress: Callable[[str], None], pins: Sequence[Jar] | None = None) ->
         return
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        with _only_one(progress) as alone:
+        with only_one(progress) as alone:
             if alone:
                 # No other command is at work, so these were left by one that was killed.
                 for left in folder().glob(".fetch-*"):
@@ -118,14 +118,14 @@ def fetch(progress: Callable[[str], None], pins: Sequence[Jar] | None = None) ->
 
 
 @contextlib.contextmanager
-def _only_one(progress: Callable[[str], None]) -> Iterator[bool]:
+def only_one(progress: Callable[[str], None]) -> Iterator[bool]:
     """Holds the cache's lock; False on a file system without locks, where unique names keep commands apart."""
     with (folder() / ".lock").open("w") as file:
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                progress("another forebay command is fetching jars; waiting for it")
+                progress("another forebay command is at work on the jars; waiting for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
             yield False

@@ -96,7 +96,7 @@ class SparkOperator(ForebayOperator):
         engine = SparkEngine(
             self.catalog(),
             jars=os.environ.get("FOREBAY_JARS", ""),
-            master=connection.host or "local[*]",
+            master=master(connection),
             driver_memory=self.driver_memory or str(extra.get("driver_memory", "1g")),
         )
         self._engine = engine
@@ -129,3 +129,14 @@ class SparkOperator(ForebayOperator):
         super().post_execute(context, result)
         if self._cluster is not None and self._who is not None:
             self._cluster.collected(self._who)
+
+
+def master(connection: Connection) -> str:
+    """Where a connection of type `spark` sends programs, in Spark's words; a standalone master has a port."""
+    host = connection.host or "local[*]"
+    if not host.startswith("spark://"):
+        return host
+    named = host.removeprefix("spark://").split(",")
+    return "spark://" + ",".join(
+        each if ":" in each else f"{each}:{connection.port or 7077}" for each in named
+    )

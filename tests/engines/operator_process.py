@@ -1,0 +1,63 @@
+"""One operator in a process of its own, as a task has it: see `killed_task.py`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from forebay.lake.connection import CatalogConfig
+
+
+class Start:
+    """Starts operators on a lake: their kind, their arguments, and what is different in the Spark connection."""
+
+    def __init__(self, config: CatalogConfig, lens: str) -> None:
+        self.config, self.lens = config, lens
+
+    def __call__(
+        self, kind: str, arguments: dict[str, Any], spark: Mapping[str, Any] | None = None
+    ) -> subprocess.Popen[str]:
+        script = Path(__file__).with_name("killed_task.py")
+        return subprocess.Popen(
+            [sys.executable, str(script), json.dumps([kind, arguments, self._connections(spark or {})])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _connections(self, spark: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        return {
+            "lake_catalog": {
+                "host": self.config.uri,
+                "login": self.config.access_key,
+                "password": self.config.secret_key,
+                "extra_dejson": {
+                    "warehouse": self.config.warehouse,
+                    "s3.endpoint": self.config.s3_endpoint,
+                    "lens": self.lens,
+                },
+            },
+            "lake_sql": {
+                "conn_type": "duckdb",
+                "extra_dejson": {"catalog": "lake_catalog", "memory_limit": "500MB", "threads": 1},
+            },
+            "lake_spark": {
+                "host": "local[1]",
+                "extra_dejson": {"catalog": "lake_catalog", "driver_memory": "700m"},
+                **spark,
+            },
+        }
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(seen))
