@@ -85,6 +85,8 @@ def engine_link(run: KnownRun, step: Step) -> tuple[str, str]:
     People's browsers may reach it elsewhere than tasks do: `ui` in the extra of a Trino connection says where, and
     `history` in that of a Spark connection where its history server is.
     """
+    if step.page:
+        return "Spark, live", step.page
     found = _connection(run, step.task) if step.query else None
     if found is None:
         return "", ""

@@ -38,7 +38,7 @@ class Process:
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
 
-    def _begin(self, command: list[str], **environment: str) -> None:
+    def begin(self, command: list[str], **environment: str) -> None:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command,
@@ -70,7 +70,7 @@ class Minio(Process):
 
     def start(self) -> None:
         (self.folder / "data").mkdir(exist_ok=True)
-        self._begin(
+        self.begin(
             [
                 programs.minio(), "server", "--quiet", "--address", f"127.0.0.1:{self._port}",
                 "--console-address", f"127.0.0.1:{self._console}", str(self.folder / "data"),
@@ -133,8 +133,15 @@ class ReferenceCatalog(Process):
         file.write_text("".join(f"{name}={value}\n" for name, value in options.items()))
         file.chmod(0o600)
         flags = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={self.folder}"]
-        command = [*_java(), *flags, "-cp", _class_path(), "org.apache.iceberg.rest.Catalog", str(file)]
-        self._begin(command)
+        command = [
+            *java_program(),
+            *flags,
+            "-cp",
+            _class_path(),
+            "org.apache.iceberg.rest.Catalog",
+            str(file),
+        ]
+        self.begin(command)
         wait_for_catalog(config, self.process, self.log)
 
 
@@ -161,42 +168,41 @@ def running_second_stack(folder: Path, *, transactions: bool = True) -> Iterator
         yield SecondStack(minio, catalog)
 
 
-def _java() -> list[str]:
+def java_program() -> list[str]:
     return [str(java.require() / "bin" / "java")]
 
 
-def _pinned(file: str) -> list[jars.Jar]:
+def pinned(file: str) -> list[jars.Jar]:
+    """The jars that a file beside this one names."""
     with (HERE / file).open("rb") as content:
         return [jars.Jar(**entry) for entry in tomllib.load(content)["jar"]]
 
 
-def _of_spark(*names: str) -> list[str]:
+def of_spark(*names: str) -> list[str]:
     """Jars that come with PySpark."""
     folder = Path(pyspark.__file__).parent / "jars"
     return [str(next(folder.glob(f"{name}-[0-9]*.jar"))) for name in names]
 
 
 def _class_path() -> str:
-    kit = [jar for jar in _pinned("rest_compatibility_kit.toml") if jar.group == "org.apache.iceberg"]
+    kit = [jar for jar in pinned("rest_compatibility_kit.toml") if jar.group == "org.apache.iceberg"]
     sdk = [jar for jar in jars.pinned() if jar.artifact == "iceberg-aws-bundle"]
-    needed = [*kit, *_pinned("reference_catalog/jars.toml"), *sdk]
+    needed = [*kit, *pinned("reference_catalog/jars.toml"), *sdk]
     jars.fetch(print, needed)
     libraries = [
         *(str(jars.folder() / jar.file_name) for jar in needed),
-        *_of_spark("hadoop-client-api", "hadoop-client-runtime", "scala-library", "avro", "RoaringBitmap"),
-        *_of_spark(
+        *of_spark("hadoop-client-api", "hadoop-client-runtime", "scala-library", "avro", "RoaringBitmap"),
+        *of_spark(
             "aircompressor", "jackson-annotations", "jackson-core", "jackson-databind", "commons-compress"
         ),
-        *_of_spark(
-            "commons-io", "commons-lang3", "slf4j-api", "log4j-api", "log4j-core", "log4j-slf4j2-impl"
-        ),
+        *of_spark("commons-io", "commons-lang3", "slf4j-api", "log4j-api", "log4j-core", "log4j-slf4j2-impl"),
     ]
     source = HERE / "reference_catalog" / "Catalog.scala"
 
     def build(folder: Path) -> None:
         # By the compiler inside PySpark: a Java without one will do.
         spark = str(Path(pyspark.__file__).parent / "jars" / "*")
-        compiler = [*_java(), "-cp", spark, "scala.tools.nsc.Main", "-nowarn"]
+        compiler = [*java_program(), "-cp", spark, "scala.tools.nsc.Main", "-nowarn"]
         programs.run(
             [*compiler, "-cp", os.pathsep.join(libraries), "-d", str(folder), str(source)], timeout=300
         )

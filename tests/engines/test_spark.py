@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pytest
 from store import free_ports
 
@@ -66,6 +68,11 @@ def test_what_it_did_is_in_sparks_own_history(config: CatalogConfig, tmp_path: P
     engine.run(str(program), conf=kept, log=lines.append, on_application=told.append)
     (application,) = told
     assert application.startswith("local-")
+    # The catalog's login and the store's key are not in what is kept, whoever reads that folder.
+    (events,) = (tmp_path / "events").rglob("events_*")
+    kept_text = pa.input_stream(events, compression="zstd").read().decode()
+    assert "spark.sql.catalog.lake.credential" in kept_text
+    assert config.secret_key not in kept_text
     with history_server(tmp_path / "events") as address:
         # Where the console's link leads.
         page = httpx.get(
@@ -77,6 +84,42 @@ def test_what_it_did_is_in_sparks_own_history(config: CatalogConfig, tmp_path: P
     # Without it nothing is kept, and nothing is told.
     engine.run(str(program), log=lines.append, on_application=told.append)
     assert told == [application]
+
+
+def test_its_own_page_while_it_runs(config: CatalogConfig, tmp_path: Path) -> None:
+    program, pages = tmp_path / "p.py", list[tuple[str, str]]()
+    program.write_text(
+        "import os, time\nfrom pyspark.sql import SparkSession as S\n"
+        "S.builder.appName('counts to seven').getOrCreate().range(7).count()\n"
+        f"end = time.time() + 120\nwhile not os.path.exists({str(tmp_path / 'seen')!r}) and time.time() < end: time.sleep(0.1)\n"
+    )
+
+    def look(address: str) -> None:
+        # On another thread than the one that follows the program, as a browser is.
+        def read() -> None:
+            try:
+                for path in ("jobs/", "environment/"):
+                    # It says for a moment that it is starting up.
+                    while (
+                        "starting up"
+                        in (answer := httpx.get(f"{address}/{path}", timeout=60, trust_env=False)).text
+                    ):
+                        time.sleep(0.2)
+                    pages.append((f"{path} {answer.status_code}", answer.text))
+            finally:
+                (tmp_path / "seen").touch()
+
+        threading.Thread(target=read).start()
+
+    engine = SparkEngine(config, jars=os.environ["FOREBAY_JARS"], master="local[1]", driver_memory="700m")
+    engine.run(str(program), conf={"spark.ui.enabled": True}, on_page=look)
+    (jobs, shown), (environment, settings) = pages
+    assert (jobs, environment) == ("jobs/ 200", "environment/ 200")
+    assert "counts to seven" in shown
+    assert "spark.sql.catalog.lake.credential" in settings
+    assert config.secret_key not in settings
+    engine.run(str(program), on_page=look)
+    assert len(pages) == 2, "it is not there where nobody asked for it"
 
 
 @contextlib.contextmanager

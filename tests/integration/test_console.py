@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pyarrow as pa
@@ -185,6 +185,43 @@ def test_health_names_every_component(lab: Lab, admin: httpx.Client, tables: Non
         assert f"{name} healthy" in page, page
     eventually(
         20, lambda: "lab.console_rows" in text(admin.get("/health")), "the table is among those that changed"
+    )
+
+
+def test_health_tells_the_last_day(lab: Lab, admin: httpx.Client, tables: None) -> None:
+    before = {each["workspace"]: each for each in admin.get("/api/v1/health/day").json()["runs"]}["lab"]
+    began = time.time()
+    failed = lab.start("lab.failing")
+    assert lab.finish("lab.failing", failed)[0]["state"] == "failed"
+    assert lab.forebay("run", "lab.noop").returncode == 0
+
+    day = admin.get("/api/v1/health/day").json()
+    assert day["trouble"] == ""
+    runs = {each["workspace"]: each for each in day["runs"]}
+    assert runs["lab"]["runs"] == before["runs"] + 2
+    assert runs["lab"]["failed"] == before["failed"] + 1
+    assert runs["lab"]["last_failed"] == {"dag_id": "lab.failing", "dag_run_id": failed}
+    assert runs["lab"]["state"] == f"{runs['lab']['failed']} failed"
+    assert day["runs"][0]["failed"] == max(each["failed"] for each in day["runs"]), "problems first"
+    page = admin.get("/health")
+    assert re.search(rf"lab last failed: lab\.failing .* {runs['lab']['runs']} runs {runs['lab']['failed']} failed", text(page))  # fmt: skip
+    assert f"/dags/lab.failing/runs/{failed.replace(':', '%3A').replace('+', '%2B')}" in page.text
+
+    # What was published a moment ago comes first, with its rows and who made them.
+    assert lab.forebay("run", "lab.console").returncode == 0
+
+    def again() -> list[dict[str, Any]]:
+        found = admin.get("/api/v1/health/day").json()["tables"]
+        return [each for each in found if each["table"] == "lab.console_rows" and each["changed"] > began]
+
+    (changed,) = eventually(30, again, "the publish is seen")
+    assert (changed["rows"], changed["job"]) == (3, "lab.console")
+    tables_of_today = admin.get("/api/v1/health/day").json()["tables"]
+    moments = [each["changed"] for each in tables_of_today]
+    assert moments == sorted(moments, reverse=True)
+    assert {each["table"] for each in tables_of_today[:2]} == {"lab.console_rows", "lab.console_copy"}
+    assert re.search(
+        r"lab\.console_rows lab\.console \+3 (−3 )?(rows )?\d+ s ago", text(admin.get("/health"))
     )
 
 

@@ -333,3 +333,33 @@ def test_no_page_of_a_run_holds_a_secret(lab: Lab, admin: httpx.Client, tale: di
     ):
         body = admin.get(path).text
         assert not [name for name, value in secrets.items() if value in body], path
+
+
+LIVE = """\
+tasks:
+  - {key: live, type: spark, application: sleep.py, conf: {spark.ui.enabled: true}, writes: [lab.never_live]}
+"""
+
+
+def test_a_spark_task_leads_to_sparks_own_page_while_it_runs(lab: Lab, admin: httpx.Client) -> None:
+    file = lab.root / "dags/lab/live_spark.yaml"
+    file.write_text(LIVE)
+    started = lab.start("lab.live_spark")
+    path = f"/api/v1/runs/lab.live_spark/{started}"
+
+    def link() -> str:
+        tasks = {each["task"]: each for each in admin.get(path).json()["tasks"]}
+        return str(tasks["live"]["engine_link"]) if "live" in tasks else ""
+
+    try:
+        address = eventually(120, link, "Spark has said where its page is")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
+        page = lambda: httpx.get(f"{address}/jobs/", timeout=60, trust_env=False).text  # noqa: E731
+        eventually(60, lambda: "Spark Jobs" in page(), "Spark's own page answers")
+        shown = admin.get(f"/runs/lab.live_spark/{started}").text
+        assert f'<a href="{address}" rel="external">Spark, live</a>' in shown
+    finally:
+        lab.api.request("PATCH", f"/api/v2/dags/lab.live_spark/dagRuns/{started}", json={"state": "failed"})
+        file.unlink()
+    # Somebody else's page may be there later.
+    eventually(60, lambda: not link(), "the link goes with the program")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +144,65 @@ def test_growth_checks_and_partitions_are_shown(admin: httpx.Client, runs: list[
     assert [each["verdict"] for each in found] == ["warned", "passed", "passed"]
     files = admin.get(f"{API}/files").json()
     assert (files["files"], files["skew"]) == (3, None)
-    partitioned = admin.get("/api/v1/catalog/lab/console_rows/files")
-    if partitioned.status_code == 200:
-        assert partitioned.json()["partition_count"] == 2
+
+
+@pytest.fixture(scope="module")
+def lopsided(lab: Lab) -> Iterator[str]:
+    """A sorted table of two partitions, nine rows in ten of them in the first; and one with deletes of single rows."""
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.lake.tables import TableDefinition
+
+    made = TableDefinition(
+        "lab.lopsided", ("part",), ("n desc", "part"), "Most of it on one side.", {"n": "A number."}
+    )
+    with DuckDBEngine(lab.lake) as engine:
+        engine.write("SELECT i AS n, i // 900 AS part FROM range(1000) AS t(i)", made, "append")
+        for number in range(4):
+            engine.write(f"SELECT {number} AS n", TableDefinition("lab.punched"), "append")
+        engine.execute(["DELETE FROM lake.lab.punched WHERE n = 2"])
+    yield "lab.lopsided"
+    for name in ("lab.lopsided", "lab.punched"):
+        lab.lake.pyiceberg().drop_table(name)
+
+
+def test_a_table_says_what_it_is_and_whose(admin: httpx.Client, lopsided: str) -> None:
+    page = text(admin.get("/catalog/lab/lopsided"))
+    assert "lab. lopsided" in page or "lab.lopsided" in page
+    assert "Most of it on one side. · owner test" in page
+    assert "Partitioning part" in page
+    assert "Sort order n desc, nulls last; part asc, nulls first" in page
+    assert "A number." in page
+    told = admin.get("/api/v1/catalog/lab/lopsided").json()
+    assert (told["comment"], told["partitioning"]) == ("Most of it on one side.", ["part"])
+    assert told["sort_order"] == ["n desc, nulls last", "part asc, nulls first"]
+    assert "Sort order none" in text(admin.get("/catalog/lab/punched"))
+
+
+def test_partitions_show_their_skew_and_files_what_of_them_is_small(
+    admin: httpx.Client, lopsided: str
+) -> None:
+    told = admin.get("/api/v1/catalog/lab/lopsided/files").json()
+    assert (told["files"], told["small"], told["delete_files"], told["partition_count"]) == (2, 2, 0, 2)
+    first, second = told["partitions"]
+    assert [(each["name"], each["rows"]) for each in (first, second)] == [("part=0", 900), ("part=1", 100)]
+    skew = first["bytes"] / (told["bytes"] / 2)
+    assert told["skew"] == pytest.approx(skew)
+    assert skew > 1.2
+    page = text(admin.get("/catalog/lab/lopsided/files"))
+    assert "2 data files" in page
+    assert "2 small, below 8 MB: 100 %" in page
+    assert f"{skew:.1f}× skew: largest partition to mean" in page
+    assert re.search(rf"part=0 900 1 \S+ \S+ {skew:.1f}×", page), page
+    assert re.search(rf"part=1 100 1 \S+ \S+ {2 - skew:.1f}×", page), page
+
+
+def test_deletes_show_their_share_of_the_files(admin: httpx.Client, lopsided: str) -> None:
+    told = admin.get("/api/v1/catalog/lab/punched/files").json()
+    assert (told["files"], told["delete_files"], told["delete_share"]) == (4, 1, 0.2)
+    page = text(admin.get("/catalog/lab/punched/files"))
+    assert "4 data files" in page
+    assert "1 delete files: 20.0 % of all files" in page
+    assert "in 4 files, 1 delete file" in text(admin.get("/catalog/lab/punched"))
 
 
 def test_a_roll_back_asks_for_the_name_and_shows_what_goes(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from conftest import eventually
 from console_client import browser, session, text
@@ -203,6 +205,68 @@ def test_a_task_that_is_tried_again_later(lab: Lab, admin: httpx.Client) -> None
         fail(lab, "tale.tries", run)
     ended = why(admin, f"runs/tale.tries/{run}")
     assert ended[0]["level"] == "bad"
+
+
+@pytest.fixture(scope="module")
+def narrow(lab: Lab) -> None:
+    """A workspace where two tasks of a run are at work at once, and a dag of Airflow's own whose task waits for a moment."""
+    folder = lab.root / "dags/narrow"
+    folder.mkdir()
+    shutil.copytree(lab.root / "include/tale", lab.root / "include/narrow")
+    (folder / "jobs.py").write_text((lab.root / "dags/tale/jobs.py").read_text())
+    (folder / "workspace.yaml").write_text("owner: test\nlimits: {max_concurrent_tasks: 2}\n")
+    (folder / "wide.yaml").write_text((lab.root / "dags/tale/wide.yaml").read_text())
+    (folder / "waits.py").write_text(WAITS)
+
+
+WAITS = """\
+from datetime import timedelta
+
+from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
+from airflow.sdk import DAG
+
+with DAG("narrow.waits", schedule=None):
+    TimeDeltaSensor(task_id="later", delta=timedelta(hours=1), deferrable=True)
+"""
+
+
+def test_more_tasks_than_a_workspace_allows(lab: Lab, narrow: None, admin: httpx.Client) -> None:
+    run = lab.start("narrow.wide")
+    try:
+
+        def two() -> bool:
+            states = [str(task["state"]) for task in lab.api.task_instances("narrow.wide", run)]
+            return states.count("running") == 2 and states.count("scheduled") == 4
+
+        eventually(90, two, "two of six tasks are at work")
+        found = why(admin, f"runs/narrow.wide/{run}")
+        assert len([each for each in found if each["kind"] == "at work"]) == 2
+        waiting = [each for each in found if each["kind"] == "max concurrent tasks"]
+        assert [each["evidence"] for each in waiting] == ["limits.max_concurrent_tasks 2"] * 4
+        assert [each["level"] for each in waiting] == ["wait"] * 4
+        assert "waits: 2 of at most 2 tasks of this run are at work." in waiting[0]["what"]
+        assert waiting[0]["what"].startswith(waiting[0]["links"][0]["text"].removeprefix("Task of "))
+        assert len(found) == 6
+        assert "limits.max_concurrent_tasks 2" in text(admin.get(f"/runs/narrow.wide/{run}"))
+    finally:
+        fail(lab, "narrow.wide", run)
+
+
+def test_a_task_that_waits_for_an_event(lab: Lab, narrow: None, admin: httpx.Client) -> None:
+    run = lab.start("narrow.waits")
+    try:
+        state = lambda: state_of(lab, "narrow.waits", run, "later")  # noqa: E731
+        eventually(90, lambda: state() == "deferred", "it waits")
+        waits = one(why(admin, f"runs/narrow.waits/{run}"), "deferred")
+        assert (waits["level"], waits["what"]) == (
+            "wait",
+            "later waits for an event; a trigger watches for it.",
+        )
+        assert "DateTimeTrigger" in waits["evidence"]
+        assert waits["links"][0]["path"].endswith("/tasks/later")
+        assert "later waits for an event" in text(admin.get(f"/runs/narrow.waits/{run}"))
+    finally:
+        fail(lab, "narrow.waits", run)
 
 
 def test_a_broken_yaml(lab: Lab, admin: httpx.Client) -> None:

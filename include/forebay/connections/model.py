@@ -16,7 +16,7 @@ Side = Literal["server", "worker"]
 """Where a check ran: on the API server, or where tasks run."""
 
 _DEPTH = 50
-_SENSITIVE = re.compile(r"pass|secret|token|credential|key|auth|sasl|jaas|private|cookie", re.IGNORECASE)
+_SENSITIVE = re.compile(r"pass|secret|token|credential|key|auth|jaas|private|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"^(true|false|none|null|\d{1,5}|plain|basic|oauth2?)$", re.IGNORECASE)
 _SHORTEST = 4
 _LONGEST = 400

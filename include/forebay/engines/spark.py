@@ -44,10 +44,18 @@ logger.native.level = error
 logger.events.name = org.apache.spark.deploy.history.RollingEventLogFilesWriter
 logger.events.level = info
 """
+_PAGE_LOG4J = """\
+logger.page.name = org.apache.spark.util.Utils
+logger.page.level = info
+"""
 """A program's log has what it prints, and of Spark's own words the warnings, and where its events are kept."""
 
 _EVENTS = re.compile(r"INFO RollingEventLogFilesWriter: Logging events to \S*/eventlog_v2_([\w.-]+)/")
 """What Spark says where its history is kept; the folder is named after the application."""
+_PAGE = re.compile(r"INFO Utils: Successfully started service 'SparkUI' on port (\d+)")
+"""What Spark says where its own page is, which `spark.ui.enabled` in a task's conf switches on."""
+_HIDDEN = "(?i)secret|password|token|access[.]?key|credential"
+"""Spark's own rule for what neither its page nor its history shows, and the catalog's login."""
 
 
 class SparkEngine:
@@ -78,10 +86,12 @@ class SparkEngine:
         writes: Sequence[str] = (),
         log: Callable[[str], None] = print,
         on_application: Callable[[str], None] = lambda _: None,
+        on_page: Callable[[str], None] = lambda _: None,
     ) -> list[TableResult]:
         """Run the program, hand each line it prints to `log`, and report the tables named in `writes`.
 
-        `on_application` hears the name under which Spark's history has it, where `conf` keeps one. The values are also in FOREBAY_PARAMETERS, as JSON. Raises EngineError with the program's last words.
+        `on_application` hears the name under which Spark's history has it, where `conf` keeps one, `on_page` where Spark's own page is while it runs, where
+        `conf` has `spark.ui.enabled`. The values are also in FOREBAY_PARAMETERS, as JSON. Raises EngineError with the program's last words.
         """
         from forebay.engines.written import changes, snapshots
 
@@ -95,6 +105,8 @@ class SparkEngine:
         def said(line: str) -> None:
             if (found := _EVENTS.match(line)) is not None:
                 on_application(found[1])
+            if (found := _PAGE.match(line)) is not None:
+                on_page(f"http://127.0.0.1:{found[1]}")
             log(line)
 
         try:
@@ -155,11 +167,13 @@ class SparkEngine:
     ) -> list[str]:
         if not _MEMORY.fullmatch(self._memory):
             raise EngineError(f"driver_memory: {self._memory!r} is no size such as 1g or 512m.")
-        (folder / "log4j2.properties").write_text(LOG4J)
+        page = str(conf.get("spark.ui.enabled")).lower() == "true"
+        (folder / "log4j2.properties").write_text(LOG4J + _PAGE_LOG4J * page)
         settings = {
             "spark.master": self._master,
             "spark.ui.enabled": "false",
             "spark.ui.port": "0",
+            "spark.redaction.regex": _HIDDEN,
             **self._reach(),
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             "spark.sql.session.timeZone": "UTC",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from forebay.lake.branch import MAIN, Branch, Json, Shape, ancestry, ref, snapshots, whole
@@ -68,26 +69,54 @@ class Description:
     """When, rows and bytes after each of main's last snapshots, oldest first."""
 
 
-def describe(name: str, metadata: Mapping[str, Any]) -> Description:
-    """The table as it is on main."""
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a list shows of a table, as it is on main."""
+
+    comment: str
+    columns: tuple[Column, ...]
+    partitioning: tuple[str, ...]
+    current: Json | None
+    """Main's snapshot; None for a table without rows."""
+    changed: float | None
+    """When it was made, in seconds since 1970."""
+    size: Size
+
+
+def outline(metadata: Mapping[str, Any]) -> Outline:
+    """The least of a description: a list asks for ten thousand of them."""
     known, head = snapshots(metadata), ref(metadata, MAIN)
     current = known.get(head) if head is not None else None
     shape = Shape.of(metadata)
     fields = _schema(metadata, shape.schema).get("fields") or []
-    names = {int(field["id"]): path for field, path in _walk(fields)}
     parts = _entries(metadata, "partition-specs", "spec-id", shape.spec)
+    return Outline(
+        comment=str((metadata.get("properties") or {}).get("comment") or ""),
+        columns=_columns(fields, parts),
+        partitioning=_transforms(parts, fields),
+        current=current,
+        changed=None if current is None else int(current["timestamp-ms"]) / 1000,
+        size=size_of(current),
+    )
+
+
+def describe(name: str, metadata: Mapping[str, Any]) -> Description:
+    """The table as it is on main."""
+    about, shape = outline(metadata), Shape.of(metadata)
+    fields = _schema(metadata, shape.schema).get("fields") or []
     order = _entries(metadata, "sort-orders", "order-id", shape.order)
     properties = {str(key): str(value) for key, value in (metadata.get("properties") or {}).items()}
+    known, head = snapshots(metadata), ref(metadata, MAIN)
     return Description(
         name=name,
-        comment=properties.get("comment", ""),
+        comment=about.comment,
         location=str(metadata.get("location") or ""),
         format_version=int(metadata.get("format-version") or 0),
-        columns=_columns(fields, parts),
-        partitioning=tuple(_transform(each, names) for each in parts),
+        columns=about.columns,
+        partitioning=about.partitioning,
         sort_order=tuple(
-            f"{_transform(each, names)} {each.get('direction', 'asc')}, {each.get('null-order', '').replace('-', ' ')}"
-            for each in order
+            f"{transform} {each.get('direction', 'asc')}, {each.get('null-order', '').replace('-', ' ')}"
+            for each, transform in zip(order, _transforms(order, fields), strict=True)
         ),
         properties={
             key: value
@@ -95,8 +124,8 @@ def describe(name: str, metadata: Mapping[str, Any]) -> Description:
             if not key.startswith(STAMP) and key != "comment"
         },
         snapshot=head,
-        changed=None if current is None else int(current["timestamp-ms"]) / 1000,
-        size=size_of(current),
+        changed=about.changed,
+        size=about.size,
         references=_references(metadata),
         growth=_growth(known, head),
     )
@@ -139,6 +168,10 @@ def type_text(kind: Any) -> str:
             return str(other)
 
 
+_column = lru_cache(maxsize=1 << 16)(Column)
+"""The tables of a lake share most of their columns; making one takes longer than finding it, and all are kept."""
+
+
 def _columns(fields: list[Json], parts: list[Json]) -> tuple[Column, ...]:
     roles: dict[int, str] = {}
     for part in parts:
@@ -147,7 +180,7 @@ def _columns(fields: list[Json], parts: list[Json]) -> tuple[Column, ...]:
             "partition" if transform == "identity" else f"partition by {transform}"
         )
     return tuple(
-        Column(
+        _column(
             str(field["name"]),
             type_text(field["type"]),
             str(field.get("doc") or ""),
@@ -178,6 +211,11 @@ def _walk(fields: list[Json], before: str = "") -> Iterator[tuple[Json, str]]:
         kind = field.get("type")
         if not isinstance(kind, str) and isinstance(kind, Mapping) and kind.get("type") == "struct":
             yield from _walk(list(kind.get("fields") or ()), f"{path}.")
+
+
+def _transforms(entries: list[Json], fields: list[Json]) -> tuple[str, ...]:
+    names = {int(field["id"]): path for field, path in _walk(fields)} if entries else {}
+    return tuple(_transform(each, names) for each in entries)
 
 
 def _transform(entry: Mapping[str, Any], names: Mapping[int, str]) -> str:

@@ -7,18 +7,17 @@ where they said nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from forebay.lake.branch import MAIN, Branch, Json, ancestry, ref, roll_backs, snapshots, stamp, whole
-from forebay.lake.identity import RECORD, Run
+from forebay.lake.identity import RECORD, STAMP, Run
 from forebay.lake.publish import ATTEMPTS, drop_branch
 from forebay.lake.rest import CommitConflict, CommitUnknown, Rest
 from forebay.lake.reversal import made_by, published_record
 
-_AT_ONCE = 256
+_TOLD = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,13 @@ class Made:
     @classmethod
     def of(cls, snapshot: Mapping[str, Any]) -> Made:
         summary = snapshot.get("summary") or {}
-        parent, replayed, number = (
-            snapshot.get("parent-snapshot-id"),
-            stamp(snapshot, "replay-of"),
-            stamp(snapshot, "try"),
-        )
+        parent = snapshot.get("parent-snapshot-id")
+
+        def told(name: str) -> str:
+            # As `stamp` has it, for one summary.
+            return str(summary.get(f"{STAMP}{name}") or "")
+
+        run = told("run")
         return cls(
             snapshot=int(snapshot["snapshot-id"]),
             parent=None if parent is None else int(parent),
@@ -84,17 +85,17 @@ class Made:
             operation=str(summary.get("operation") or "?"),
             added=_count(summary, "added-records"),
             removed=_count(summary, "deleted-records", "added-position-deletes"),
-            job=stamp(snapshot, "job"),
-            run=stamp(snapshot, "run"),
-            task=stamp(snapshot, "task"),
-            number=whole(number) or 0,
-            commit=stamp(snapshot, "commit"),
-            user=stamp(snapshot, "user"),
-            engine=stamp(snapshot, "engine") or _engine(summary),
-            inputs=tuple(Input.parse(text) for text in stamp(snapshot, "inputs").split(",") if text),
-            complete=bool(stamp(snapshot, "run")) and stamp(snapshot, "inputs-complete") != "false",
-            replay_of=whole(replayed),
-            record=bool(stamp(snapshot, RECORD)),
+            job=told("job"),
+            run=run,
+            task=told("task"),
+            number=whole(told("try")) or 0,
+            commit=told("commit"),
+            user=told("user"),
+            engine=told("engine") or _engine(summary),
+            inputs=tuple(Input.parse(text) for text in told("inputs").split(",") if text),
+            complete=bool(run) and told("inputs-complete") != "false",
+            replay_of=whole(told("replay-of")),
+            record=bool(told(RECORD)),
         )
 
 
@@ -196,18 +197,12 @@ def blame(metadata: Mapping[str, Any]) -> list[Event]:
 def every(
     rest: Rest, names: Sequence[str], tell: Callable[[int, int], None] = lambda done, of: None
 ) -> Iterator[tuple[str, Json]]:
-    """The documents of many tables, some at a time; `tell` hears how far it is."""
-    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
-    # The next ones are on their way while somebody looks at these.
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(rest.tables, parts[0]) if parts else None
-        for number, _ in enumerate(parts):
-            tell(number * _AT_ONCE, len(names))
-            assert coming is not None
-            found = coming.result()
-            if number + 1 < len(parts):
-                coming = ahead.submit(rest.tables, parts[number + 1])
-            yield from found.items()
+    """The documents of many tables, in the order in which they come; `tell` hears how far it is."""
+    tell(0, len(names))
+    for number, found in enumerate(rest.each(names), 1):
+        yield found
+        if number % _TOLD == 0:
+            tell(number, len(names))
 
 
 def sweep(

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from forebay.lake.branch import MAIN, Branch, Json, ref, snapshots
+from forebay.lake.branch import Branch, Json
 from forebay.lake.connection import CatalogConfig, LakeError
-from forebay.lake.describe import Column, describe
+from forebay.lake.describe import Column, outline
 from forebay.lake.history import Made, every
 from forebay.lake.lineage import Graph
 from forebay.lake.rest import Rest
@@ -64,12 +64,10 @@ class Entry:
 
     @classmethod
     def of(cls, table: str, metadata: Json) -> Entry:
-        about = describe(table, metadata)
-        head = ref(metadata, MAIN)
-        current = snapshots(metadata).get(head) if head is not None else None
+        about = outline(metadata)
         return cls(
             table, about.comment, about.columns, about.partitioning, about.size.rows, about.size.bytes, about.size.files, about.changed,
-            None if current is None else Made.of(current), len(Branch.all(metadata)),
+            None if about.current is None else Made.of(about.current), len(Branch.all(metadata)),
         )  # fmt: skip
 
 

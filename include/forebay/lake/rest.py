@@ -103,22 +103,26 @@ class Rest:
 
     def tables(self, names: Sequence[str]) -> dict[str, Json]:
         """The documents of those that exist, read at the same time."""
+        found = dict(self.each(names))
+        return {name: found[name] for name in names if name in found}
+
+    def each(self, names: Sequence[str]) -> Iterator[tuple[str, Json]]:
+        """The documents of those that exist, in the order in which they come."""
         prefix = self._connect()
         if len(names) < _BULK:
             with ThreadPoolExecutor(min(_MANY, len(names) or 1)) as pool:
-                found = dict(zip(names, pool.map(self.table, names), strict=True))
-        else:
-            from forebay.lake.bulk import documents
+                read = list(zip(names, pool.map(self.table, names), strict=True))
+            yield from ((name, metadata) for name, metadata in read if metadata is not None)
+            return
+        from forebay.lake.bulk import documents
 
-            addresses = [f"{self.config.uri}/v1/{prefix}{self._path(name)}" for name in names]
-            with self._reached():
-                read = documents(addresses, self._client)
-            # What was not given is asked for alone, which tells why.
-            found = {
-                name: self.table(name) if document is None else document["metadata"]
-                for name, document in zip(names, read, strict=True)
-            }
-        return {name: metadata for name, metadata in found.items() if metadata is not None}
+        with self._reached():
+            paths = [f"/v1/{prefix}{self._path(name)}" for name in names]
+            for place, document in documents(self.config.uri, paths, self._client):
+                # What was not given is asked for alone, which tells why.
+                metadata = self.table(names[place]) if document is None else document["metadata"]
+                if metadata is not None:
+                    yield names[place], metadata
 
     def names(self, namespace: str) -> list[str]:
         """Tables of a namespace, as namespace.table; none where the namespace is missing."""

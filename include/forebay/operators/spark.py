@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TYPES = ("spark", "kubernetes")
 APPLICATION = "spark_application"
 """Where a task's state keeps the name under which Spark's history server has its application."""
+PAGE = "spark_page"
+"""Where it keeps the address of Spark's own page, which is there as long as the program runs."""
 
 
 def build(task: Task, job: LoadedJob) -> BaseOperator:
@@ -108,20 +110,24 @@ class SparkOperator(ForebayOperator):
             writes=self.writes,
             log=lambda line: self.log.info("%s", line),
             on_application=self.keep_application(context),
+            on_page=self._keeping(context, PAGE, "address"),
         )
         return self.report(context, results)
 
     def keep_application(self, context: Context) -> Callable[[str], None]:
         """Puts the application's name in Spark into the task's state, for those who look at the run later."""
+        return self._keeping(context, APPLICATION, "application")
+
+    def _keeping(self, context: Context, key: str, name: str) -> Callable[[str], None]:
         store: Any = context.get("task_state_store")
 
-        def keep(application: str) -> None:
+        def keep(value: str) -> None:
             if store is None:
                 return
             try:
-                store.set(APPLICATION, {"application": application})
+                store.set(key, {name: value})
             except Exception as error:  # noqa: BLE001  the work matters more than the way to look at it
-                self.log.warning("The name of application %s could not be kept: %s", application, error)
+                self.log.warning("The %s %s could not be kept: %s", name, value, error)
 
         return keep
 

@@ -30,6 +30,7 @@ _KINDS = {"FunctionOperator": "python", "RunJobOperator": "run_job", "ApprovalOp
 QUERY = "trino_query"
 """The key of a task's state with its query's id, as in forebay.operators.engine, which imports Airflow."""
 APPLICATION = "spark_application"
+PAGE = "spark_page"
 """The same for a Spark application, as in forebay.operators.spark."""
 
 
@@ -122,6 +123,7 @@ def _steps(
                 _mapping(told.get("checks")),
                 _said(api, run, task) if task["state"] == "failed" and logs <= _LOGS else (),
                 _query(api, run, task) if number < _TASKS else "",
+                _page(api, run, task) if number < _TASKS else "",
             )
         )  # fmt: skip
     for key, found in by.items():
@@ -180,6 +182,13 @@ def _query(api: AirflowApi, run: KnownRun, task: Json) -> str:
     if task.get("operator_name") == "SparkOperator":
         return _kept(api, run, task, APPLICATION, "application")
     return query_of(api, run, task) if task.get("operator_name") in ("SqlOperator", "ChecksOperator") else ""
+
+
+def _page(api: AirflowApi, run: KnownRun, task: Json) -> str:
+    """Where Spark itself shows the task; only while it runs, for another task may have the port later."""
+    if task["state"] != "running" or task.get("operator_name") != "SparkOperator":
+        return ""
+    return _kept(api, run, task, PAGE, "address")
 
 
 def query_of(api: AirflowApi, run: KnownRun, task: Json) -> str:

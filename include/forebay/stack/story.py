@@ -46,6 +46,8 @@ class Step:
     """The last lines of a failed task's log."""
     query: str = ""
     """The id of its query or application in its engine, while the task's state keeps it."""
+    page: str = ""
+    """Where its engine shows it while it runs."""
 
     @property
     def task(self) -> str:
