@@ -158,6 +158,52 @@ def test_a_runs_dossier_leads_to_its_query(on_trino: Lab) -> None:
         on_trino.api.put_connections([stored])
 
 
+def told(lab: Lab, job: str, run: str) -> tuple[dict[str, Any], str]:
+    """What the run's only task that runs SQL says of its query: by the API and on the page."""
+    with browser(lab, "viewer") as client:
+        tasks = client.get(f"/api/v1/runs/{job}/{run}").json()["tasks"]
+        page = client.get(f"/runs/{job}/{run}").text
+    found: dict[str, Any] = next((each["progress"] for each in tasks if each["progress"]), {})
+    return found, re.sub(
+        r"\s+", " ", "".join(re.findall(r'data-what="progress">(.*?)</div>', page, re.DOTALL))
+    )
+
+
+def test_the_page_of_a_run_tells_how_far_its_query_is(on_trino: Lab) -> None:
+    # Figures of a query that has ended: the rows of the flights, read and written by Trino.
+    with browser(on_trino, "viewer") as client:
+        run = client.get(f"/api/v1/runs/{JOB}/latest").json()
+    ended = {each["task"]: each["progress"] for each in run["tasks"] if each["progress"]}
+    assert set(ended) == {"daily_delays", "routes", "trust"}
+    figures = ended["daily_delays"]
+    assert figures["state"] == "finished"
+    assert figures["done"] == figures["splits"] > 0
+    assert figures["rows"] > 336_776
+    # Of a MERGE Trino does not say what it wrote.
+    assert ended["routes"]["bytes"] > ended["routes"]["written"] > 0
+
+    # One that works shows where it is, and what was seen last of it stays once it was killed.
+    run_id = on_trino.start("lab.slow_sql")
+    try:
+        now, page = eventually(
+            60,
+            lambda: at if (at := told(on_trino, "lab.slow_sql", run_id))[0].get("splits") else None,
+            "its splits are told",
+        )
+        assert now["state"] == "running"
+        assert 0 <= now["done"] <= now["splits"]
+        assert re.fullmatch(
+            r"Trino: running, [0-9,]+ of [0-9,]+ splits, [0-9,]+ rows, [0-9.,]+ [KMG]?B read", page
+        )
+    finally:
+        path = f"/api/v2/dags/lab.slow_sql/dagRuns/{run_id}/taskInstances/slow"
+        on_trino.api.request("PATCH", path, json={"new_state": "failed"})
+    on_trino.finish("lab.slow_sql", run_id)
+    last, page = told(on_trino, "lab.slow_sql", run_id)
+    assert last["splits"] > 0
+    assert re.fullmatch(r"Trino: [0-9,]+ of [0-9,]+ splits, .* read", page)
+
+
 @contextlib.contextmanager
 def at_work(lab: Lab, source: str, number: int) -> Iterator[None]:
     """So many queries of a source that are not over: their rows are not asked for."""
