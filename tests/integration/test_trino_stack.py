@@ -204,6 +204,32 @@ def test_the_page_of_a_run_tells_how_far_its_query_is(on_trino: Lab) -> None:
     assert re.fullmatch(r"Trino: [0-9,]+ of [0-9,]+ splits, .* read", page)
 
 
+def test_small_files_are_put_together(on_trino: Lab) -> None:
+    rows = "SELECT amount, entry FROM lab.ledger ORDER BY entry"
+    for _ in range(2):
+        assert on_trino.run("lab.ledger")[0]["state"] == "success"
+    before = on_trino.json("sql", rows)["rows"]
+    (planned,) = on_trino.json("compact", "lab.ledger", "--dry-run")
+    assert planned["small"] == planned["files"] >= 2
+    (done,) = on_trino.json("compact", "lab.ledger")
+    assert (done["small"], done["after"]) == (planned["small"], 1)
+    assert on_trino.json("sql", rows)["rows"] == before
+    newest = on_trino.json("blame", "lab.ledger")[0]
+    assert (newest["operation"], newest["engine"], newest["task"]) == ("replace", "trino", "compact")
+    assert newest["run_id"].startswith("compact__")
+    noted = on_trino.api.get("/eventLogs", event="forebay.compact_run", run_id=newest["run_id"])["event_logs"]
+    assert [json.loads(each["extra"])["tables"] for each in noted] == [["lab.ledger"]]
+    # Once more there is nothing to do, and what it did goes back as a run does.
+    again = on_trino.forebay("compact", "lab.ledger")
+    assert again.stdout == "1 of 1 tables have no small files to put together.\n"
+    back = on_trino.forebay("rollback", f"lab.ledger/{newest['run_id']}", "--yes")
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert on_trino.json("compact", "lab.ledger", "--dry-run") == [planned]
+    assert on_trino.json("sql", rows)["rows"] == before
+    unknown = on_trino.forebay("compact", "lab.legder")
+    assert "no table that a job of this repository writes. Did you mean 'lab.ledger'?" in unknown.stderr
+
+
 @contextlib.contextmanager
 def at_work(lab: Lab, source: str, number: int) -> Iterator[None]:
     """So many queries of a source that are not over: their rows are not asked for."""
@@ -284,5 +310,6 @@ def test_without_it_sql_runs_on_duckdb_again(on_trino: Lab) -> None:
     assert "trino" not in {one["name"] for one in on_trino.json("status")["services"]}
     connection: Any = on_trino.api.get("/connections/lake_sql")
     assert connection["conn_type"] == "duckdb"
+    assert "Start it: forebay up --with trino" in on_trino.forebay("compact", "--all").stderr
     found = on_trino.json("sql", FIGURES)["rows"]
     assert [[int(value) for value in row] for row in found] == [[5_432, 336_776, 328_521, 8_255, 4_152_200]]
