@@ -57,7 +57,7 @@ class RollBack(BaseModel, extra="forbid"):
 class Command(BaseModel, extra="forbid"):
     """What a command tells of itself before it changes the lake."""
 
-    act: Act | Literal["replay"]
+    act: Act | Literal["replay", "compact"]
     tables: list[Annotated[str, Field(max_length=500)]] = Field(max_length=1000)
 
 
@@ -117,7 +117,7 @@ def roll_a_run_back(the: The, asked: RollBack) -> Done:
 
 @api.post("/runs/{job}/{run}/note", status_code=204)
 def note_a_command(the: The, asked: Command) -> Response:
-    """Notes in the audit log that you publish, discard, roll back or replay by command: that works on the lake itself."""
+    """Notes in the audit log that you publish, discard, roll back, replay or compact by command: that works on the lake itself."""
     _owned(the, asked.tables)
     _note(the, asked.act, tables=asked.tables, by="command")
     return Response(status_code=204)

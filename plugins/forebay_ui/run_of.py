@@ -5,7 +5,7 @@ This file must not have `from __future__ import annotations` (see auth.py).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -162,6 +162,7 @@ def document(the: TheRun) -> dict[str, Any]:
                 "said": list(step.said),
                 "query": step.query,
                 "engine_link": engine_link(the.known, step)[1],
+                "progress": asdict(step.progress) if step.progress else None,
             }
             for step in told.steps
         ],

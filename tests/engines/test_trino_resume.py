@@ -114,7 +114,11 @@ def test_the_next_try_goes_on_with_the_query(tries: Tries, mode: str) -> None:
     assert (table["rows"], table["inserted"]) == (1 if mode == "overwrite" else 2, 1)
     # What publishes looks for the rows under the name they were written by.
     assert said["said"]["forebay"]["try"] == 1
-    assert tries.state() == {"query": query}
+    kept = tries.state()
+    assert set(kept) == {"query", "progress"}
+    assert kept["query"] == query
+    assert kept["progress"]["state"] == "finished"
+    assert kept["progress"]["done"] == kept["progress"]["splits"] > 0
 
 
 def test_another_text_ends_the_query_and_begins_anew(tries: Tries) -> None:

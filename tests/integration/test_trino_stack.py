@@ -158,6 +158,78 @@ def test_a_runs_dossier_leads_to_its_query(on_trino: Lab) -> None:
         on_trino.api.put_connections([stored])
 
 
+def told(lab: Lab, job: str, run: str) -> tuple[dict[str, Any], str]:
+    """What the run's only task that runs SQL says of its query: by the API and on the page."""
+    with browser(lab, "viewer") as client:
+        tasks = client.get(f"/api/v1/runs/{job}/{run}").json()["tasks"]
+        page = client.get(f"/runs/{job}/{run}").text
+    found: dict[str, Any] = next((each["progress"] for each in tasks if each["progress"]), {})
+    return found, re.sub(
+        r"\s+", " ", "".join(re.findall(r'data-what="progress">(.*?)</div>', page, re.DOTALL))
+    )
+
+
+def test_the_page_of_a_run_tells_how_far_its_query_is(on_trino: Lab) -> None:
+    # Figures of a query that has ended: the rows of the flights, read and written by Trino.
+    with browser(on_trino, "viewer") as client:
+        run = client.get(f"/api/v1/runs/{JOB}/latest").json()
+    ended = {each["task"]: each["progress"] for each in run["tasks"] if each["progress"]}
+    assert set(ended) == {"daily_delays", "routes", "trust"}
+    figures = ended["daily_delays"]
+    assert figures["state"] == "finished"
+    assert figures["done"] == figures["splits"] > 0
+    assert figures["rows"] > 336_776
+    # Of a MERGE Trino does not say what it wrote.
+    assert ended["routes"]["bytes"] > ended["routes"]["written"] > 0
+
+    # One that works shows where it is, and what was seen last of it stays once it was killed.
+    run_id = on_trino.start("lab.slow_sql")
+    try:
+        now, page = eventually(
+            60,
+            lambda: at if (at := told(on_trino, "lab.slow_sql", run_id))[0].get("splits") else None,
+            "its splits are told",
+        )
+        assert now["state"] == "running"
+        assert 0 <= now["done"] <= now["splits"]
+        assert re.fullmatch(
+            r"Trino: running, [0-9,]+ of [0-9,]+ splits, [0-9,]+ rows, [0-9.,]+ [KMG]?B read", page
+        )
+    finally:
+        path = f"/api/v2/dags/lab.slow_sql/dagRuns/{run_id}/taskInstances/slow"
+        on_trino.api.request("PATCH", path, json={"new_state": "failed"})
+    on_trino.finish("lab.slow_sql", run_id)
+    last, page = told(on_trino, "lab.slow_sql", run_id)
+    assert last["splits"] > 0
+    assert re.fullmatch(r"Trino: [0-9,]+ of [0-9,]+ splits, .* read", page)
+
+
+def test_small_files_are_put_together(on_trino: Lab) -> None:
+    rows = "SELECT amount, entry FROM lab.ledger ORDER BY entry"
+    for _ in range(2):
+        assert on_trino.run("lab.ledger")[0]["state"] == "success"
+    before = on_trino.json("sql", rows)["rows"]
+    (planned,) = on_trino.json("compact", "lab.ledger", "--dry-run")
+    assert planned["small"] == planned["files"] >= 2
+    (done,) = on_trino.json("compact", "lab.ledger")
+    assert (done["small"], done["after"]) == (planned["small"], 1)
+    assert on_trino.json("sql", rows)["rows"] == before
+    newest = on_trino.json("blame", "lab.ledger")[0]
+    assert (newest["operation"], newest["engine"], newest["task"]) == ("replace", "trino", "compact")
+    assert newest["run_id"].startswith("compact__")
+    noted = on_trino.api.get("/eventLogs", event="forebay.compact_run", run_id=newest["run_id"])["event_logs"]
+    assert [json.loads(each["extra"])["tables"] for each in noted] == [["lab.ledger"]]
+    # Once more there is nothing to do, and what it did goes back as a run does.
+    again = on_trino.forebay("compact", "lab.ledger")
+    assert again.stdout == "1 of 1 tables have no small files to put together.\n"
+    back = on_trino.forebay("rollback", f"lab.ledger/{newest['run_id']}", "--yes")
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert on_trino.json("compact", "lab.ledger", "--dry-run") == [planned]
+    assert on_trino.json("sql", rows)["rows"] == before
+    unknown = on_trino.forebay("compact", "lab.legder")
+    assert "no table that a job of this repository writes. Did you mean 'lab.ledger'?" in unknown.stderr
+
+
 @contextlib.contextmanager
 def at_work(lab: Lab, source: str, number: int) -> Iterator[None]:
     """So many queries of a source that are not over: their rows are not asked for."""
@@ -238,5 +310,6 @@ def test_without_it_sql_runs_on_duckdb_again(on_trino: Lab) -> None:
     assert "trino" not in {one["name"] for one in on_trino.json("status")["services"]}
     connection: Any = on_trino.api.get("/connections/lake_sql")
     assert connection["conn_type"] == "duckdb"
+    assert "Start it: forebay up --with trino" in on_trino.forebay("compact", "--all").stderr
     found = on_trino.json("sql", FIGURES)["rows"]
     assert [[int(value) for value in row] for row in found] == [[5_432, 336_776, 328_521, 8_255, 4_152_200]]

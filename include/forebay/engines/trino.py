@@ -19,6 +19,7 @@ from forebay.engines.results import TableResult
 from forebay.engines.trino_catalog import RunCatalog, catalog_properties, create_statement, stale
 from forebay.engines.trino_client import Answer, Label, Server, Step, TrinoClient
 from forebay.engines.trino_errors import TrinoError
+from forebay.engines.trino_progress import Progress
 from forebay.engines.trino_types import Signature, arrow_type, plain
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
@@ -92,6 +93,7 @@ class TrinoEngine:
         who: TaskTry | None = None,
         on_query: Keeper = lambda query, info: None,
         on_step: Callable[[Unfinished], None] = lambda _: None,
+        on_progress: Callable[[str, Progress], None] = lambda query, progress: None,
         resumed: Unfinished | None = None,
         drops_beside: bool = False,
         log: Callable[[str], None] = lambda _: None,
@@ -106,7 +108,7 @@ class TrinoEngine:
             self._mine = replace(self._mine, name=resumed.catalog)
         self._log = log
         label = _label(who)
-        self.client = TrinoClient(server, label, on_query, log)
+        self.client = TrinoClient(server, label, on_query, log, on_progress)
         self._made = resumed is not None
         self._on_step, self.resumed = on_step, resumed
         self._drops_beside = drops_beside

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
 from forebay.engines.trino_errors import of_connection, of_http, of_query
+from forebay.engines.trino_progress import Progress
 from forebay.engines.trino_types import Signature
 
 if TYPE_CHECKING:
@@ -119,9 +120,10 @@ class TrinoClient:
         label: Label | None = None,
         on_query: Callable[[str, str], None] = lambda _query, _info: None,
         log: Callable[[str], None] = lambda _: None,
+        on_progress: Callable[[str, Progress], None] = lambda _query, _progress: None,
     ) -> None:
         self.server, self.label = server, label or Label()
-        self._on_query, self._log = on_query, log
+        self._on_query, self._log, self._on_progress = on_query, log, on_progress
         self._now: tuple[str, str] | None = None
         self._http: Session | None = None
 
@@ -144,7 +146,7 @@ class TrinoClient:
 
         Its id is told before its first result is asked for. `quiet` ones are housekeeping: told and followed only where
         they have to queue.
-        `on_step` hears where `resume` can go on.
+        `on_step` hears where `resume` can go on. `on_progress` hears how far one is every TELL_SECONDS, and at its end.
         """
         with self._translated(sql):
             request = self._request(catalog, session or {})
@@ -236,7 +238,7 @@ class TrinoClient:
         answer = Answer(status.id)
         mapper = None
         told = began = time.monotonic()
-        said = ""
+        said = None
         try:
             while True:
                 self._now = (status.id, status.next_uri) if status.next_uri else None
@@ -250,18 +252,20 @@ class TrinoClient:
                 if limit is not None and len(answer.rows) > limit:
                     answer.rows, answer.more = answer.rows[:limit], True
                     self.cancel()
-                    return answer
-                if status.next_uri is None:
+                if answer.more or status.next_uri is None:
+                    if not quiet:
+                        self._on_progress(status.id, Progress.of(status.stats))
                     return answer
                 if quiet and _queues(status) and time.monotonic() - told >= TELL_SECONDS:
                     quiet = False
                     self._on_query(status.id, status.info_uri)
                 if not quiet and time.monotonic() - told >= TELL_SECONDS:
                     told = time.monotonic()
-                    line = progress(status.stats)
-                    if line != said:
-                        said = line
-                        self._log(f"{status.id}: {line}, {told - began:.0f} s")
+                    progress = Progress.of(status.stats)
+                    if progress != said:
+                        said = progress
+                        self._log(f"{status.id}: {progress}, {told - began:.0f} s")
+                        self._on_progress(status.id, progress)
                 if on_step is not None and time.monotonic() - began >= STEADY_SECONDS:
                     on_step(status.id, status.next_uri)
                 status = request.process(request.get(status.next_uri))
@@ -285,24 +289,3 @@ class TrinoClient:
 
 def _queues(status: TrinoStatus) -> bool:
     return str(status.stats.get("state", "")) == "QUEUED"
-
-
-def progress(stats: Mapping[str, Any]) -> str:
-    """How far a query is, in words: state, splits, rows read, bytes written."""
-    parts = [str(stats.get("state", "")).lower()]
-    total = int(stats.get("totalSplits") or 0)
-    if total:
-        parts.append(f"{int(stats.get('completedSplits') or 0):,} of {total:,} splits")
-    parts.append(f"{int(stats.get('processedRows') or 0):,} rows, {_size(stats.get('processedBytes'))} read")
-    if written := int(stats.get("physicalWrittenBytes") or 0):
-        parts.append(f"{_size(written)} written")
-    return ", ".join(filter(None, parts))
-
-
-def _size(count: object) -> str:
-    number = float(str(count or 0))
-    for unit in ("B", "KB", "MB"):
-        if number < 1024:
-            return f"{number:,.0f} {unit}"
-        number /= 1024
-    return f"{number:,.1f} GB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -14,6 +15,7 @@ from forebay.engines.trino import TrinoEngine, Unfinished
 from forebay.engines.trino_catalog import keys
 from forebay.engines.trino_client import Server
 from forebay.engines.trino_errors import TrinoError
+from forebay.engines.trino_progress import Progress
 from forebay.errors import ForebayError, Mistake
 
 if TYPE_CHECKING:
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
 
     from forebay.lake.identity import TaskTry
     from forebay.operators.base import ForebayOperator
+    from forebay.operators.resume import Keeping
     from forebay.sqltext import Statement
 
 TYPES = ("duckdb", "trino")
 QUERY = "trino_query"
-"""Where a task's state keeps the id of its query in Trino; while it writes, also how to go on with it."""
+"""Where a task's state keeps the id of its query in Trino and how far it is; while it writes, also how to go on with it."""
 
 
 def kind_of(connection: Connection, conn_id: str) -> str:
@@ -43,7 +46,7 @@ def opened(
     connection: Connection,
     context: Context,
     exclusive: Sequence[str] = (),
-    on_step: Callable[[Unfinished], None] | None = None,
+    keeping: Keeping | None = None,
     resumed: Unfinished | None = None,
     texts: Sequence[str] = (),
 ) -> DuckDBEngine | TrinoEngine:
@@ -51,23 +54,23 @@ def opened(
     config, settings = operator.catalog(exclusive=exclusive), connection.extra_dejson
     if connection.conn_type == "trino":
         assert operator._who is not None
-        # A write says more of itself, see forebay.operators.resume.
-        writes = resumed is not None
+        store = context.get("task_state_store")
 
         def keep(query: str, info: str) -> None:
             operator.log.info("Trino's query %s: %s", query, info)
-            if not writes and (store := context.get("task_state_store")) is not None:
+            # A write says more of itself.
+            if keeping is None and store is not None:
                 store.set(QUERY, {"query": query})
 
-        def step(at: Unfinished) -> None:
-            nonlocal writes
-            if on_step is not None:
-                writes = True
-                on_step(at)
+        def tell(query: str, progress: Progress) -> None:
+            if keeping is not None:
+                keeping.progress = progress
+            elif store is not None:
+                store.set(QUERY, {"query": query, "progress": asdict(progress)})
 
         return trino(
-            connection, config, operator._who, keep, _logged(operator), on_step=step, resumed=resumed,
-            drops_beside=True,
+            connection, config, operator._who, keep, _logged(operator), on_step=keeping, on_progress=tell,
+            resumed=resumed, drops_beside=True,
         )  # fmt: skip
     return DuckDBEngine(
         config,
@@ -84,6 +87,7 @@ def trino(
     keep: Any = None,
     log: Any = None,
     on_step: Callable[[Unfinished], None] | None = None,
+    on_progress: Callable[[str, Progress], None] | None = None,
     resumed: Unfinished | None = None,
     drops_beside: bool = False,
 ) -> TrinoEngine:
@@ -100,6 +104,7 @@ def trino(
         on_query=keep or (lambda query, info: None),
         log=log or (lambda line: None),
         on_step=on_step or (lambda _: None),
+        on_progress=on_progress or (lambda query, progress: None),
         resumed=resumed,
         drops_beside=drops_beside,
     )

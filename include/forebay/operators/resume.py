@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from forebay.engines.trino import Unfinished
+from forebay.engines.trino_progress import Progress
 from forebay.operators.engine import QUERY, trino
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def sources(operator: ForebayOperator, context: Context) -> list[object]:
 
 
 class Keeping:
-    """Puts where a write is into the task's state, which outlives the worker."""
+    """Puts where a write is, and how far, into the task's state, which outlives the worker."""
+
+    progress: Progress | None = None
 
     def __init__(
         self, operator: ForebayOperator, context: Context, who: TaskTry, text: str, resumed: Unfinished | None
@@ -54,14 +57,17 @@ class Keeping:
         if self._store is None:
             return
         try:
-            self._store.set(QUERY, {**asdict(at), **self._by})
+            self._store.set(QUERY, {**asdict(at), **self._by, **self._far()})
         except Exception as error:  # noqa: BLE001  the write matters more than the way back to it
             self._log.warning("Where query %s is could not be kept: %s", at.query, error)
 
     def done(self) -> None:
         """Nothing is left to go on with: whoever runs the task again wants it done again. The query's id stays, to look at."""
         if self._store is not None and self._query:
-            self._store.set(QUERY, {"query": self._query})
+            self._store.set(QUERY, {"query": self._query, **self._far()})
+
+    def _far(self) -> dict[str, Any]:
+        return {} if self.progress is None else {"progress": asdict(self.progress)}
 
 
 def left(operator: ForebayOperator, connection: Connection, context: Context, text: str) -> Left | None:

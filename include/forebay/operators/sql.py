@@ -112,10 +112,10 @@ class SqlOperator(ForebayOperator):
         connection = self._sql or self.connection(self.conn_id)
         kind = kind_of(connection, self.conn_id)
         resumed = self._left.at if self._left is not None else None
-        on_step = None
+        keeping = None
         if kind == "trino" and self.table is not None:
             assert self._who is not None
-            on_step = Keeping(self, context, self._who, self._fingerprint(script, context), resumed)
+            keeping = Keeping(self, context, self._who, self._fingerprint(script, context), resumed)
         # A SELECT that reads its own table would not give the same after another writer's rows; what a mode itself
         # looks at, the engine says.
         plain = self.table is not None and self.table not in script.reads
@@ -123,15 +123,15 @@ class SqlOperator(ForebayOperator):
         plain = plain and not (kind == "trino" and self.mode == "merge")
         statements = [dialect(kind)(statement.bind(values)) for statement in script.statements]
         tables = () if plain else self.tables
-        with opened(self, connection, context, tables, on_step, resumed, statements) as engine:
+        with opened(self, connection, context, tables, keeping, resumed, statements) as engine:
             self._engine = engine
             try:
                 if self.table is not None:
                     target = definition(self.table, self.layout, self.name_of(context))
                     mode: Any = self.mode
                     result = engine.write(statements[0], target, mode, self.merge_key)
-                    if on_step is not None:
-                        on_step.done()
+                    if keeping is not None:
+                        keeping.done()
                     return self.report(context, [result])
                 changed, results = run_script(engine, statements, self.writes)
             except TrinoError as error:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
 from forebay.engines.trino_catalog import catalog_properties, create_statement, keys
-from forebay.engines.trino_client import Label, Server, TrinoClient, progress
+from forebay.engines.trino_client import Label, Server, TrinoClient
+from forebay.engines.trino_progress import Progress
 from forebay.engines.trino_types import Signature, arrow_type, plain
 from forebay.lake.connection import CatalogConfig
 
@@ -103,7 +104,7 @@ class TrinoReader:
             return {}
         return {
             "percent": round(float(self._status.get("progressPercentage") or 0), 1),
-            "text": progress(self._status),
+            "text": str(Progress.of(self._status)),
         }
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from forebay.engines.trino_progress import Progress
 from forebay.lake.branch import Branch, Json, ancestry, snapshots, whole
 from forebay.lake.diff import sides
 from forebay.lake.history import Made, on_main, rolled_back
@@ -122,7 +123,7 @@ def _steps(
                 {name: int(figures["rows"]) for name, figures in _mapping(told.get("tables")).items() if "rows" in figures},
                 _mapping(told.get("checks")),
                 _said(api, run, task) if task["state"] == "failed" and logs <= _LOGS else (),
-                _query(api, run, task) if number < _TASKS else "",
+                *(_query(api, run, task) if number < _TASKS else ("", None)),
                 _page(api, run, task) if number < _TASKS else "",
             )
         )  # fmt: skip
@@ -176,35 +177,38 @@ def _said(api: AirflowApi, run: KnownRun, task: Json) -> tuple[str, ...]:
     return tuple(line if len(line) <= _LINE else f"{line[:_LINE]}…" for line in told[-_LINES:])
 
 
-def _query(api: AirflowApi, run: KnownRun, task: Json) -> str:
+def _query(api: AirflowApi, run: KnownRun, task: Json) -> tuple[str, Progress | None]:
     if not task["start_date"]:
-        return ""
+        return "", None
     if task.get("operator_name") == "SparkOperator":
-        return _kept(api, run, task, APPLICATION, "application")
-    return query_of(api, run, task) if task.get("operator_name") in ("SqlOperator", "ChecksOperator") else ""
+        return str(_kept(api, run, task, APPLICATION).get("application") or ""), None
+    if task.get("operator_name") not in ("SqlOperator", "ChecksOperator"):
+        return "", None
+    kept = _kept(api, run, task, QUERY)
+    return str(kept.get("query") or ""), Progress.kept(kept.get("progress"))
 
 
 def _page(api: AirflowApi, run: KnownRun, task: Json) -> str:
     """Where Spark itself shows the task; only while it runs, for another task may have the port later."""
     if task["state"] != "running" or task.get("operator_name") != "SparkOperator":
         return ""
-    return _kept(api, run, task, PAGE, "address")
+    return str(_kept(api, run, task, PAGE).get("address") or "")
 
 
 def query_of(api: AirflowApi, run: KnownRun, task: Json) -> str:
     """The id of the query that a task left word of, in its engine; empty where it left none."""
-    return _kept(api, run, task, QUERY, "query")
+    return str(_kept(api, run, task, QUERY).get("query") or "")
 
 
-def _kept(api: AirflowApi, run: KnownRun, task: Json, key: str, name: str) -> str:
+def _kept(api: AirflowApi, run: KnownRun, task: Json, key: str) -> Mapping[str, Any]:
     base = f"/dags/{quote(run.run.job, safe='')}/dagRuns/{_airflow(run)}/taskInstances/{task['task_id']}"
     try:
         kept = api.get(f"{base}/state-store/{key}", map_index=task["map_index"])["value"]
     except ApiError as error:
         if error.status == 404:
-            return ""
+            return {}
         raise
-    return str(kept.get(name) or "") if isinstance(kept, dict) else str(kept or "")
+    return _mapping(kept)
 
 
 def _bytes(snapshot: Mapping[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from forebay.engines.trino_progress import Progress
 from forebay.lake.diff import Sides
 from forebay.lake.history import Made
 from forebay.lake.state import OnTable, State
@@ -46,6 +47,8 @@ class Step:
     """The last lines of a failed task's log."""
     query: str = ""
     """The id of its query or application in its engine, while the task's state keeps it."""
+    progress: Progress | None = None
+    """How far that query was when Trino last said so."""
     page: str = ""
     """Where its engine shows it while it runs."""
 
