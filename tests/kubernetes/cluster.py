@@ -156,7 +156,9 @@ def running(folder: Path, where: Where | None = None) -> Iterator[Cluster]:
         parts.start(
             "kube-controller-manager", f"--kubeconfig={cluster.kubeconfig}", "--leader-elect=false",
             f"--service-account-private-key-file={folder / 'accounts.key'}", "--use-service-account-credentials",
-            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}", "--secure-port=0", *where.controllers,
+            f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}", "--secure-port=0",
+            # A quota that is made before its kinds are known is counted with the next one, else five minutes later.
+            "--resource-quota-sync-period=10s", *where.controllers,
         )  # fmt: skip
         _wait(cluster, parts, "/api/v1/namespaces/default/serviceaccounts/default")
         yield cluster

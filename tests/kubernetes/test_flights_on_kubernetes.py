@@ -1,7 +1,10 @@
-"""The example job with its Spark task on Kubernetes: what it publishes is what pandas finds in the package's data."""
+"""The example job with its Spark task on Kubernetes and its SQL on DuckDB or Trino: what it publishes is what pandas finds in
+the package's data, and the same on both.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -12,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import images
+import pandas
 import pytest
 from spark_cluster import SparkCluster
-from store import KEY, SECRET, running_lens, running_store
+from store import KEY, SECRET, free_ports, running_lens, running_store
 from test_spark import KIND
 from test_spark_task import airflow
+from trino_server import lake_connections, running_trino
 
 from conftest import ROOT
 from forebay.engines.files import S3Access
@@ -38,49 +43,81 @@ __all__ = [
 ]
 
 JOB = "flights.daily_delays"
+DUCKDB = {"conn_type": "duckdb", "extra": {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2}}
 
 
 @dataclass(frozen=True)
 class Run:
-    """The job's run: what it said, its application and the lake after it."""
+    """The job's run: whose SQL it was, what it said, its application and the lake after it."""
 
+    engine: str
     text: str
     application: dict[str, Any]
     lake: CatalogConfig
 
+    def table(self, name: str) -> pandas.DataFrame:
+        return self.lake.pyiceberg().load_table(name).scan().to_pandas()
+
 
 @pytest.fixture(scope="module")
-def published(
+def runs(
     spark_cluster: SparkCluster, airflow: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Run]:
-    folder = tmp_path_factory.mktemp("flights")
-    (folder / "weed").mkdir()
-    with (
-        running_store(folder / "weed", spark_cluster.here) as store,
-        running_lens(store.config, folder / "lens.log", host=spark_cluster.here) as lens,
-        spark_cluster.workspace("flights", key=KEY, secret=SECRET) as namespace,
-    ):
-        environment = {
-            **airflow,
-            **_connections(store.config, lens, spark_cluster.account(namespace, folder)),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-            "FOREBAY_ROOT": str(ROOT),
-            "PYTHONPATH": str(ROOT / "include"),
-        }
-        log = folder / "log"
-        with log.open("w") as file:
-            done = subprocess.run(
-                [sys.executable, "-m", "airflow", "dags", "test", JOB],
-                env=environment, stdout=file, stderr=file, timeout=900, cwd=folder,
-            )  # fmt: skip
-        text = log.read_text()
-        (application,) = spark_cluster.cluster.get(KIND, "-n", namespace)["items"]
-        assert done.returncode == 0, text[-8000:]
-        yield Run(text, application, store.config)
+) -> Iterator[dict[str, Run]]:
+    """One run with each engine for SQL, on lakes of their own, which stay for the tests."""
+    with contextlib.ExitStack() as stays:
+        namespace = stays.enter_context(spark_cluster.workspace("flights", key=KEY, secret=SECRET))
+        made = {}
+        for engine in ("duckdb", "trino"):
+            folder = tmp_path_factory.mktemp(engine)
+            (folder / "weed").mkdir()
+            store = stays.enter_context(running_store(folder / "weed", spark_cluster.here))
+            lens = stays.enter_context(
+                running_lens(store.config, folder / "lens.log", host=spark_cluster.here)
+            )
+            account = spark_cluster.account(namespace, folder)
+            with _sql(engine, folder, store.config, lens) as sql:
+                text = _ran(folder, {**airflow, **_connections(store.config, lens, account, sql)})
+            (name,) = set(re.findall(rf"SparkApplication (\S+) in {namespace}", text))
+            application = spark_cluster.cluster.get(KIND, name, "-n", namespace)
+            made[engine] = Run(engine, text, application, store.config)
+        yield made
 
 
-def _connections(config: CatalogConfig, lens: str, kubeconfig: Path) -> dict[str, str]:
-    """As in production, but for DuckDB: the connection decides the engine, the job does not."""
+@contextlib.contextmanager
+def _sql(engine: str, folder: Path, config: CatalogConfig, lens: str) -> Iterator[dict[str, Any]]:
+    """The connection `lake_sql`, and Trino where that is what it is."""
+    if engine == "duckdb":
+        yield DUCKDB
+        return
+    with running_trino(folder / "trino", config, lens, free_ports(1)[0]) as trino:
+        made = lake_connections(config, lens, trino)["lake_sql"]
+        made["extra"] = made.pop("extra_dejson")
+        yield made
+
+
+def _ran(folder: Path, environment: dict[str, str]) -> str:
+    """What the job says, run as Airflow runs it."""
+    log = folder / "log"
+    with log.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "dags", "test", JOB],
+            env={
+                **environment, "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"), "FOREBAY_ROOT": str(ROOT),
+                "PYTHONPATH": str(ROOT / "include"),
+            },
+            stdout=file, stderr=file, timeout=900, cwd=folder,
+        )  # fmt: skip
+    assert done.returncode == 0, log.read_text()[-8000:]
+    return log.read_text()
+
+
+@pytest.fixture(scope="module", params=["duckdb", "trino"])
+def published(runs: dict[str, Run], request: pytest.FixtureRequest) -> Run:
+    return runs[request.param]
+
+
+def _connections(config: CatalogConfig, lens: str, kubeconfig: Path, sql: dict[str, Any]) -> dict[str, str]:
+    """As in production: the connection decides the engine, the job does not."""
     made = {
         "LAKE_CATALOG": {
             "conn_type": "iceberg", "host": config.uri, "login": config.access_key, "password": config.secret_key,
@@ -90,7 +127,7 @@ def _connections(config: CatalogConfig, lens: str, kubeconfig: Path) -> dict[str
             "conn_type": "aws", "login": config.access_key, "password": config.secret_key,
             "extra": {"endpoint_url": config.s3_endpoint, "region_name": config.s3_region},
         },
-        "LAKE_SQL": {"conn_type": "duckdb", "extra": {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2}},
+        "LAKE_SQL": sql,
         "LAKE_SPARK": {
             "conn_type": "kubernetes",
             "extra": {
@@ -123,3 +160,28 @@ def test_its_spark_task_ran_as_driver_and_executor(published: Run) -> None:
     store = S3Access(published.lake.s3_endpoint, KEY, SECRET).filesystem()
     with store.open_input_stream(f"{kept[1].removeprefix('s3://')}events.log") as file:
         assert f"{name}-driver Scheduled: " in file.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("flights.silver_flights", ["scheduled_at", "carrier", "flight", "origin"]),
+        ("flights.daily_delays", ["carrier", "flight_date"]),
+        ("flights.routes", ["origin", "destination"]),
+    ],
+)
+def test_the_figures_are_the_same(runs: dict[str, Run], name: str, key: list[str]) -> None:
+    duckdb, trino = (runs[engine].table(name).sort_values(key, ignore_index=True) for engine in runs)
+    # Means of the same numbers in another order.
+    pandas.testing.assert_frame_equal(duckdb, trino, rtol=1e-12, atol=0)
+    if name != "flights.silver_flights":
+        assert {engine: _written_by(run, name) for engine, run in runs.items()} == {
+            each: each for each in runs
+        }
+
+
+def _written_by(run: Run, name: str) -> str:
+    snapshot = run.lake.pyiceberg().load_table(name).current_snapshot()
+    assert snapshot is not None
+    assert snapshot.summary is not None
+    return snapshot.summary.additional_properties["forebay.engine"]

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import cluster as clusters
-import programs
 import pytest
-import yaml
 
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.spark_api import Unreachable
@@ -252,78 +250,6 @@ def test_without_the_operator_it_says_so_and_leaves_nothing(
     until(lambda: names(cluster, namespace) == [])
 
 
-def as_account(cluster: clusters.Cluster, namespace: str, account: str, folder: Path) -> Path:
-    """A kubeconfig of a service account."""
-    cluster.kubectl("create", "serviceaccount", account, "-n", namespace)
-    token = cluster.kubectl("create", "token", account, "-n", namespace).stdout.strip()
-    config = json.loads(cluster.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
-
-
-def test_a_missing_right_is_named(cluster: clusters.Cluster, namespace: str, tmp_path: Path) -> None:
-    path = as_account(cluster, namespace, "worker", tmp_path)
-    spark = engine(cluster, namespace, kubeconfig=path)
-    user = f"system:serviceaccount:{namespace}:worker"
-    with pytest.raises(
-        EngineError, match=f"{user} may not list sparkapplications in the namespace {namespace}"
-    ):
-        spark.earlier(WHO)
-    rules = [
-        {"apiGroups": ["sparkoperator.k8s.io"], "resources": ["sparkapplications"], "verbs": ["get", "list"]}
-    ]
-    role = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": {"name": "some"},
-        "rules": rules,
-    }
-    cluster.kubectl("create", "-n", namespace, "-f", "-", given=role)
-    cluster.kubectl("create", "rolebinding", "some", "--role=some", f"--serviceaccount={namespace}:worker", "-n", namespace)  # fmt: skip
-    with pytest.raises(EngineError, match=f"{user} may not create configmaps in the namespace {namespace}"):
-        engine(cluster, namespace, kubeconfig=path).run(WHO, CONFIG.seen_by(WHO))
-    rules.append({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]})
-    cluster.kubectl("apply", "-n", namespace, "-f", "-", given=role)
-    with pytest.raises(
-        EngineError, match=f"{user} may not create sparkapplications in the namespace {namespace}"
-    ):
-        engine(cluster, namespace, kubeconfig=path).run(WHO, CONFIG.seen_by(WHO))
-
-
-def test_the_charts_role_is_enough(cluster: clusters.Cluster, namespace: str, tmp_path: Path) -> None:
-    path = as_account(cluster, namespace, "worker", tmp_path)
-    role = next(
-        each
-        for each in _chart("templates/workspaces.yaml")
-        if each["kind"] == "Role" and each["metadata"]["name"] == "airflow"
-    )
-    role["metadata"] = {"name": "airflow"}
-    cluster.kubectl("create", "-n", namespace, "-f", "-", given=role)
-    cluster.kubectl("create", "rolebinding", "airflow", "--role=airflow", f"--serviceaccount={namespace}:worker", "-n", namespace)  # fmt: skip
-    said: list[str] = []
-    spark = engine(cluster, namespace, kubeconfig=path, log=said.append, airflow="one")
-    spark.sweep(lambda *_: True)
-    assert spark.earlier(WHO) is None
-    started = Started(spark)
-    name = until(lambda: names(cluster, namespace))[0]
-    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "x", "image": "x"}]}}
-    pod["metadata"] = {
-        "name": f"{name}-driver",
-        "labels": {"spark-role": "driver", "sparkoperator.k8s.io/app-name": name},
-    }
-    cluster.kubectl("create", "-n", namespace, "-f", "-", given=pod)
-    set_state(cluster, namespace, name, "FAILED", "driver container failed with ExitCode: 3, Reason: Error")
-    assert "The program ended with code 3." in str(started.ended())
-    spark.collected(WHO)
-    # Sweeping and keeping say so where they may not.
-    assert [line for line in said if "could not" in line] == []
-    spark.delete(name)
-    assert names(cluster, namespace) == []
-    assert names(cluster, namespace, "pods") == []
-
-
 def test_a_quota_that_is_used_up_is_told(cluster: clusters.Cluster, namespace: str) -> None:
     cluster.kubectl("create", "quota", "workspace", f"--hard=count/{KIND}=0", "-n", namespace)
     until(lambda: cluster.get("quota", "workspace", "-n", namespace)["status"].get("hard"))
@@ -343,12 +269,3 @@ def test_an_api_server_that_does_not_answer_is_named(cluster: clusters.Cluster, 
     path.write_text(json.dumps(config))
     with pytest.raises(Unreachable, match=r"https://127\.0\.0\.1:1 does not answer"):
         engine(cluster, "x", kubeconfig=path).earlier(WHO)
-
-
-def _chart(template: str) -> list[dict[str, Any]]:
-    chart = Path(__file__).resolve().parents[2] / "helm/forebay"
-    done = subprocess.run(
-        [programs.helm(), "template", "forebay", str(chart), "--kube-version", programs.KUBERNETES.lstrip("v"), "-s", template, "--set", "workspaces.flights.poolSlots=1"],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    return [each for each in yaml.safe_load_all(done.stdout) if each]

@@ -22,12 +22,14 @@ from forebay.lake.connection import CatalogConfig
 __all__ = ["space"]
 
 DIES = f"""{BEGIN}
-import os
+import os, time
 from pyspark import TaskContext
 def work(number):
     if number == 0 and TaskContext.get().attemptNumber() == 0:
         print("these are its last words", flush=True)
         print("the key is", os.environ["AWS_SECRET_ACCESS_KEY"], flush=True)
+        # Java passes on what its Python workers print, and has to have done so before it ends.
+        time.sleep(2)
         # The Python worker's parent is the daemon of Python workers, and that one's is Java.
         daemon = open("/proc/%d/stat" % os.getppid()).read().split()[3]
         os.kill(int(daemon), 9)

@@ -18,7 +18,6 @@ from test_spark import (
     KIND,
     PROGRAM,
     WHO,
-    as_account,
     engine,
     names,
     namespace,
@@ -136,15 +135,6 @@ def test_programs_without_an_application_are_deleted(cluster: clusters.Cluster, 
     spark_orphans.sweep(api, OURS, lambda *_: False, said.append, old=timedelta())
     assert set(names(cluster, namespace, "configmaps")) == before - {application_name(lost)}
     assert said == [f"deleted the ConfigMap {application_name(lost)}: programs of a task that never began"]
-
-
-def test_a_missing_right_stops_no_task(cluster: clusters.Cluster, namespace: str, tmp_path: Path) -> None:
-    said: list[str] = []
-    path = as_account(cluster, namespace, "worker", tmp_path)
-    engine(cluster, namespace, kubeconfig=path, log=said.append, airflow=OURS).sweep(lambda *_: True)
-    assert len(said) == 1
-    assert "could not be looked for: " in said[0]
-    assert "may not list sparkapplications" in said[0]
 
 
 def test_a_task_deletes_what_airflow_says_is_over(

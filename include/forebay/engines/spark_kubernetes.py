@@ -144,9 +144,11 @@ class SparkOnKubernetes:
         self.background.cancel()
 
     def collected(self, who: TaskTry) -> None:
-        """Note that the task has the result, so that a task that is cleared afterwards starts anew."""
-        with contextlib.suppress(EngineError):
+        """Note that the task has the result, so that a task that is cleared afterwards starts anew. Stops no task."""
+        try:
             self.api.annotate(application_name(who), {COLLECTED: "true"})
+        except EngineError as error:
+            self._log(f"That the task has its result could not be noted: {error}")
 
     def delete(self, name: str, seconds: float = 30.0) -> None:
         """Delete an application, and wait until its driver is gone."""
@@ -314,10 +316,12 @@ class SparkOnKubernetes:
             threading.Thread(target=self._end, name="forebay-end", daemon=True).start()
 
     def _end(self) -> None:
+        said: set[str] = set()
         for _ in range(20):
             try:
                 self.api.delete(self._name)
-            except EngineError:
+            except EngineError as error:
+                self._once(said, f"The application {self._name} could not be deleted: {error}")
                 time.sleep(0.5)
             else:
                 return

@@ -157,7 +157,7 @@ def refusal(
     if status == 403 and "exceeded quota" in said:
         return f"The quota is used up {where}: {_quota(said)}. Wait for other work, or raise workspaces.<name>.quota."
     if status == 403 and _UNCOUNTED in said:
-        return f"The quota {where} has not been counted yet, as in the first minute of a new one."
+        return f"The quota {where} has not been counted yet, as in the first minutes of a new one."
     if status == 403 and "being terminated" in said:
         return f"The namespace {namespace} is being deleted."
     if status == 403 and (who := re.search(r'User "([^"]+)" cannot (\S+) resource "([^"]+)"', said)):
