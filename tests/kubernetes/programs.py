@@ -43,7 +43,7 @@ PARTS = (
     "kubectl",
     "kubelet",
 )
-_SECONDS = 3000
+_SECONDS = 7200
 
 
 def cache() -> Path:
