@@ -44,6 +44,17 @@ def test_status_shows_every_service(lab: Lab) -> None:
     assert all(name in text.stdout for name in SERVICES)
 
 
+def test_what_was_due_before_the_first_start_finds_the_lake(lab: Lab) -> None:
+    """The scheduler starts such runs at once: the connections have to be there before it is."""
+    for job in ("story.daily", "tale.daily"):
+
+        def ended(job: str = job) -> list[str]:
+            runs = lab.api.get(f"/dags/{job}/dagRuns", run_type="scheduled")["dag_runs"]
+            return [each["state"] for each in runs if each["state"] in ("success", "failed")]
+
+        assert set(eventually(120, ended, f"the run of {job} that was due ends")) == {"success"}
+
+
 def test_up_twice_is_harmless(lab: Lab) -> None:
     before = {name: process.pid for name, process in supervisor.processes(lab.stack).items()}
     again = lab.forebay("up")

@@ -96,8 +96,11 @@ def up(
             for name in AIRFLOW:
                 if name != "scheduler":
                     supervisor.start_process(stack, name)
-            # It starts tasks, and they need the lake; nothing else of Airflow does.
+            # It starts tasks, and they need the lake and the way there; nothing else of Airflow does.
             _wait(stack, FOUNDATION, 60, progress)
+            if not _connected(stack):
+                _wait(stack, ("api-server",), 300, progress)
+                _make_connections(stack, progress)
             supervisor.start_process(stack, "scheduler")
         _wait(stack, names(stack), 300, progress)
         _make_connections(stack, progress)
@@ -312,12 +315,24 @@ def _make_connections(stack: Stack, progress: Progress) -> None:
 
     A connection that a person changed stays as it is until a port or secret of the stack changes.
     """
-    wanted = connections(stack)
-    fingerprint = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    done = stack.state / "connections.sha256"
-    if done.exists() and done.read_text() == fingerprint:
+    if _connected(stack):
         return
+    wanted = connections(stack)
     progress("storing connections")
     with AirflowApi.of_stack(stack) as api:
         api.put_connections(wanted)
-    done.write_text(fingerprint)
+    _stored(stack).write_text(_fingerprint(wanted))
+
+
+def _connected(stack: Stack) -> bool:
+    """Whether Airflow has the lake's connections as they are now."""
+    stored = _stored(stack)
+    return stored.exists() and stored.read_text() == _fingerprint(connections(stack))
+
+
+def _stored(stack: Stack) -> Path:
+    return stack.state / "connections.sha256"
+
+
+def _fingerprint(wanted: list[dict[str, object]]) -> str:
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
