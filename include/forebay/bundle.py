@@ -40,12 +40,12 @@ def loaders(folder: Path) -> list[Path]:
     return [own] if own.is_file() else sorted(folder.glob("*/jobs.py"))
 
 
-def look(folder: Path) -> None:
-    """Has the dag-processor parse what changed below a bundle's folder, and show what is broken there."""
+def look(folder: Path, *, moved: bool = False) -> None:
+    """Has the dag-processor parse what changed below a bundle's folder, all of it if it `moved`, and show what is broken."""
     _show_broken_files()
     for loader in loaders(folder):
         _, changed = watch.refresh(loader.parent)
-        if changed:
+        if changed or moved:
             os.utime(loader)
 
 

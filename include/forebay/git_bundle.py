@@ -31,5 +31,7 @@ class GitJobsBundle(GitDagBundle):
 
     def refresh(self) -> None:
         """Fetches the branch, and reads what changed in every workspace."""
+        before = self.get_current_version()
         super().refresh()
-        look(self.path)
+        # A run begins with the commit at which its job was last parsed, whichever file the newest one changed.
+        look(self.path, moved=self.get_current_version() != before)
