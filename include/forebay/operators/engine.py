@@ -58,8 +58,8 @@ def opened(
 
         def keep(query: str, info: str) -> None:
             operator.log.info("Trino's query %s: %s", query, info)
-            # A write says more of itself.
-            if keeping is None and store is not None:
+            # A write says more of itself once it is at work; what may have to queue before it does not.
+            if store is not None and (keeping is None or not keeping.at_work):
                 store.set(QUERY, {"query": query})
 
         def tell(query: str, progress: Progress) -> None:

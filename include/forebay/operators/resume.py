@@ -52,6 +52,11 @@ class Keeping:
         self._by: dict[str, Any] = {"text": text, "number": who.number, "began": who.began}
         self._query = resumed.query if resumed is not None else ""
 
+    @property
+    def at_work(self) -> bool:
+        """Whether the write itself has begun."""
+        return bool(self._query)
+
     def __call__(self, at: Unfinished) -> None:
         self._query = at.query
         if self._store is None:
