@@ -354,8 +354,11 @@ def test_a_spark_task_leads_to_sparks_own_page_while_it_runs(lab: Lab, admin: ht
     try:
         address = eventually(120, link, "Spark has said where its page is")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
-        page = lambda: httpx.get(f"{address}/jobs/", timeout=60, trust_env=False).text  # noqa: E731
-        eventually(60, lambda: "Spark Jobs" in page(), "Spark's own page answers")
+
+        def answers() -> bool:
+            return "Spark Jobs" in httpx.get(f"{address}/jobs/", timeout=60, trust_env=False).text
+
+        eventually(60, answers, "Spark's own page answers")
         shown = admin.get(f"/runs/lab.live_spark/{started}").text
         assert f'<a href="{address}" rel="external">Spark, live</a>' in shown
     finally:
