@@ -130,21 +130,23 @@ def test_what_one_filer_wrote_the_other_one_has(tmp_path: Path, database: int, s
                 ],
             )
         )
-        logs = [
-            stack.enter_context(
-                running(
-                    tmp_path,
-                    f"filer-{port}",
-                    [weed, "-logtostderr", "filer", *at, f"-port={port}", f"-port.grpc={grpc}", asked, "-defaultReplicaPlacement=000"],
-                    environment(size, database),
-                )
-            )
-            for port, grpc in (filers[:2], filers[2:])
-        ]  # fmt: skip
-        first, second = (f"http://{HERE}:{port}" for port in filers[::2])
         client = stack.enter_context(httpx.Client(trust_env=False, timeout=20))
-        _await(client, first, logs[0])
-        _await(client, second, logs[1])
+        logs = []
+        # One after the other: of two that make the table in one moment the database refuses one, which a pod is
+        # started again for.
+        for port, grpc in (filers[:2], filers[2:]):
+            logs.append(
+                stack.enter_context(
+                    running(
+                        tmp_path,
+                        f"filer-{port}",
+                        [weed, "-logtostderr", "filer", *at, f"-port={port}", f"-port.grpc={grpc}", asked, "-defaultReplicaPlacement=000"],
+                        environment(size, database),
+                    )
+                )
+            )  # fmt: skip
+            _await(client, f"http://{HERE}:{port}", logs[-1])
+        first, second = (f"http://{HERE}:{port}" for port in filers[::2])
         for number in range(WRITES):
             path = f"/{size}/object-{number}"
             client.put(first + path, content=b"here").raise_for_status()
