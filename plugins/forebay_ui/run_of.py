@@ -81,6 +81,10 @@ class TheRun:
         return self.who.may_job("PUT", self.job)
 
     @cached_property
+    def may_start(self) -> bool:
+        return self.who.may_job("POST", self.job)
+
+    @cached_property
     def story(self) -> Story:
         with answered(), Rest(lake(), timeout=_PATIENCE) as rest:
             return story(self.who.api, root(), rest, self.known)

@@ -18,7 +18,7 @@ _FIXED = (
     "jobs", "jobs?q=lab", "jobs/lab.console", "jobs/lab.console/why", "runs",
     "runs?job=tale.people&state=failed", "audit", "audit?kind=all", "api/v1/docs", "nothing",
 )  # fmt: skip
-_OF_A_RUN = ("", "?tab=1", "/why", "/diff", "/publish", "/discard", "/rollback")
+_OF_A_RUN = ("", "?tab=1", "/why", "/diff", "/publish", "/discard", "/rollback", "/rerun")
 SERIOUS = ("serious", "critical")
 
 

@@ -20,7 +20,7 @@ def tab(page: Page) -> FrameLocator:
 
 def test_a_tab_of_airflows_page_of_a_run(page: Page, bad: str) -> None:
     page.goto(f"/dags/tale.people/runs/{bad}")
-    page.get_by_role("link", name="Lake").last.click()
+    page.get_by_role("link", name="Lake").nth(1).click()
     expect(page).to_have_url(re.compile(r"/dags/tale\.people/runs/.*/plugin/lake-run"))
     expect(tab(page).get_by_role("heading", level=1)).to_contain_text("Not published")
     # It is part of that page: no bar of its own.

@@ -121,9 +121,11 @@ GET     /runs/{job}/{run}/diff                              read
 GET     /runs/{job}/{run}/publish                           change
 GET     /runs/{job}/{run}/discard                           change
 GET     /runs/{job}/{run}/rollback                          change
+GET     /runs/{job}/{run}/rerun                             change
 POST    /runs/{job}/{run}/publish                           change
 POST    /runs/{job}/{run}/discard                           change
 POST    /runs/{job}/{run}/rollback                          change
+POST    /runs/{job}/{run}/rerun                             change
 GET     /api/v1/runs                                        anyone
 GET     /api/v1/runs/{name}                                 anyone
 GET     /api/v1/runs/{job}/{run}                            read

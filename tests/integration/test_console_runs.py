@@ -366,3 +366,40 @@ def test_a_spark_task_leads_to_sparks_own_page_while_it_runs(lab: Lab, admin: ht
         file.unlink()
     # Somebody else's page may be there later.
     eventually(60, lambda: not link(), "the link goes with the program")
+
+
+def test_a_run_is_done_again_from_its_page(
+    lab: Lab, user: httpx.Client, viewer: httpx.Client, tale: dict[str, str]
+) -> None:
+    first = run(lab, "people", word="first")
+    run(lab, "source", count=4)
+    run(lab, "people", word="second")
+    good = page("people", first)
+    assert "Run again…" in text(user.get(good))
+    assert "Run again…" not in text(viewer.get(good))
+    assert viewer.get(f"{good}/rerun").status_code == 403
+    assert user.post(f"{good}/rerun", data={"csrf": "0" * 64}).status_code == 403
+    (read,) = told(user, "people", first)["inputs"]
+    shown = text(user.get(f"{good}/rerun"))
+    for words in ("As it was", "As of now", read["table"].partition("@")[2], "With the code as it is now."):
+        assert words in shown, words
+    done = form(user, f"{good}/rerun", anyway="yes")
+    assert done.status_code == 303, done.text[-800:]
+    sent_on = done.headers["location"].partition("/forebay")[2]
+    started = unquote(sent_on.partition("?")[0].rpartition("/")[2])
+    assert "the run was started" in text(user.get(sent_on))
+    lab.finish("tale.people", started)
+    again = told(user, "people", started)
+    assert (again["state"], again["user"], again["inputs"]) == ("published", "the-user", [read])
+    assert [each["word"] for each in rows(lab, "people")] == ["first"] * 3 + ["second"]
+    # On today's tables it reads what stands there now.
+    token = re.search(r'name="csrf" value="(\w+)"', user.get(f"{good}/rerun").text)
+    assert token
+    done = user.post(f"{good}/rerun", data={"csrf": token[1]})
+    started = unquote(done.headers["location"].partition("?")[0].rpartition("/")[2])
+    lab.finish("tale.people", started)
+    now = lab.json("blame", "tale.source")[0]["snapshot_id"]
+    assert told(user, "people", started)["inputs"] == [{"table": f"tale.source@{now}", "tasks": ["merge"]}]
+    assert [each["word"] for each in rows(lab, "people")] == ["first"] * 4
+    noted = lab.api.get("/eventLogs", dag_id="tale.people", run_id=first, event="forebay.rerun_run")
+    assert [each["owner"] for each in noted["event_logs"]] == ["the-user"] * 2

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 
 from conftest import REPOSITORY, Lab, command, eventually
-from console_client import session
+from console_client import session, text
 from forebay.engines.duckdb import DuckDBEngine
 from forebay.lake.rest import Rest
 from forebay.lake.tables import TableDefinition
@@ -60,10 +60,10 @@ class Team:
     def commit(self, **files: str) -> str:
         """Commits and gives the commit; a name has `__` for `/`, the ending is that of its folder."""
         endings = {"dags": ".yaml", "sql": ".sql", "include": ".py"}
-        for name, text in files.items():
+        for name, content in files.items():
             path = self.repository / (name.replace("__", "/") + endings[name.partition("__")[0]])
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(content)
         _git(self.repository, "add", ".")
         _git(self.repository, "commit", "--quiet", "--message", "Change")
         return _git(self.repository, "rev-parse", "HEAD")
@@ -122,6 +122,16 @@ class Team:
             (state / "ports.json").write_text(json.dumps(ports))
             (state / "run").symlink_to(self.lab.stack.sockets)
         return command(self.repository, *arguments, FOREBAY_STATE=str(state))
+
+    def console(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=f"{self.url}/forebay", cookies={"_token": session(self.lab, "admin")}, timeout=60, trust_env=False
+        )  # fmt: skip
+
+    def asked(self, run_id: str) -> str:
+        """What the console's page says before a run is done again."""
+        with self.console() as console:
+            return text(console.get(f"/runs/versioned.job/{run_id}/rerun"))
 
     def rerun(self, *arguments: str) -> Json:
         answer = self.forebay("rerun", *arguments, "--output", "json")
@@ -227,16 +237,14 @@ def test_a_broken_job_is_shown_and_the_others_go_on(team: Team) -> None:
         errors = team.api.get("/importErrors")["import_errors"]
         return next((str(each["stack_trace"]) for each in errors if each["filename"] == "broken.yaml"), "")
 
-    text = eventually(60, said, "the mistake is shown")
-    assert "dags/versioned/broken.yaml:2" in text
-    assert "typ" in text
+    shown = eventually(60, said, "the mistake is shown")
+    assert "dags/versioned/broken.yaml:2" in shown
+    assert "typ" in shown
     eventually(60, lambda: team.parsed(commit), "the good job follows to the commit")
 
 
 def test_the_console_reads_the_files_of_the_newest_commit(team: Team) -> None:
-    with httpx.Client(
-        base_url=f"{team.url}/forebay", cookies={"_token": session(team.lab, "admin")}, timeout=60, trust_env=False
-    ) as console:  # fmt: skip
+    with team.console() as console:
         found = console.get("/api/v1/workspaces/versioned").json()
         assert found["owner"] == "team"
         assert "versioned.job" in json.dumps(found)
@@ -259,6 +267,7 @@ def test_a_run_is_done_again_with_its_commit_on_its_inputs(team: Team) -> None:
     now = team.commit(dags__versioned__job=JOB.replace("parameters:", more))
     assert "more" in team.tasks(team.run(now))
 
+    assert f"With the commit that it ran: {then[:8]}" in team.asked(old)
     again = team.rerun(f"versioned.job/{old}", "--as-of")
     assert (again["state"], again["rerun_of"], again["commit"], again["doubts"]) == ("success", old, then, [])
     assert (team.rows(), team.stamp(), team.stamp("inputs")) == ([10], then, read)
@@ -321,6 +330,9 @@ def test_code_that_is_gone_is_said(team: Team) -> None:
     assert refused.returncode == 1
     assert "Airflow has no version of the job of then any more" in refused.stderr
     assert "--anyway" in refused.stderr
+    asked = team.asked(old)
+    assert "Airflow has no version of the job of then any more" in asked
+    assert "Run it all the same" in asked
     team.add(3)
     anyway = team.rerun(f"versioned.job/{old}", "--as-of", "--anyway")
     assert (anyway["commit"], len(anyway["doubts"])) == (None, 1)

@@ -57,7 +57,8 @@ def dossier(request: Request, the: The) -> HTMLResponse:
     return show(
         request, the, "run.html", story=told, checks=checks,
         verdicts=None if isinstance(checks, str) else latest(checks),
-        reasons=[] if the.known.ended else _why(the), may=the.may_change, done=request.query_params.get("done", ""),
+        reasons=[] if the.known.ended else _why(the), may=the.may_change, may_start=the.may_start,
+        done=request.query_params.get("done", ""),
         untold=request.query_params.get("untold", ""),
     )  # fmt: skip
 
@@ -121,6 +122,7 @@ def _why(the: TheRun) -> list[Reason]:
 
 router.include_router(run_diff.router)
 router.include_router(run_acts.router)
+router.include_router(run_again.router)
 api.include_router(run_diff.api)
 api.include_router(run_acts.api)
 api.include_router(run_again.api)
