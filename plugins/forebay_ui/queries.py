@@ -26,7 +26,8 @@ from forebay import sqltext
 from forebay.errors import ForebayError
 from forebay.query.limits import Limits
 from forebay.query.on_trino import server_of
-from forebay.query.pool import Engine, Pool, Setup, sweep
+from forebay.query.pool import Pool
+from forebay.query.process import Engine, Setup, sweep
 from forebay_ui import audit
 from forebay_ui.audit import HIDDEN
 from forebay_ui.auth import Visitor

@@ -18,7 +18,8 @@ from forebay.errors import ForebayError, JobSpecError
 from forebay.lake.connection import LakeError
 from forebay.query.frames import Frame
 from forebay.query.limits import Limits
-from forebay.query.pool import Busy, QueryFailed, Worker
+from forebay.query.pool import Busy
+from forebay.query.process import QueryFailed, Worker
 from forebay.query.request import Given, NotAllowed, asked, prepared
 from forebay_ui import queries
 from forebay_ui.auth import Visitor

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import airflow.sdk
+from given_connection import connection
 
 from forebay.lake.identity import TaskTry
 
@@ -19,16 +20,7 @@ def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 
     def get_connection(conn_id: str) -> SimpleNamespace:
-        fields = {
-            "conn_type": "",
-            "host": None,
-            "port": None,
-            "login": None,
-            "password": None,
-            "extra_dejson": {},
-            **connections[conn_id],
-        }
-        return SimpleNamespace(**fields)
+        return connection(connections[conn_id])
 
     airflow.sdk.BaseHook.get_connection = get_connection  # type: ignore[method-assign,assignment]
     if kind == "sql":

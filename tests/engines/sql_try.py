@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import airflow.sdk
+from given_connection import connection
 
 
 class FileStore:
@@ -41,15 +42,7 @@ def main(order: dict[str, Any]) -> None:
     said: dict[str, Any] = {}
 
     def get_connection(conn_id: str) -> SimpleNamespace:
-        empty = {
-            "conn_type": "",
-            "host": None,
-            "port": None,
-            "login": None,
-            "password": None,
-            "extra_dejson": {},
-        }
-        return SimpleNamespace(**{**empty, **order["connections"][conn_id]})
+        return connection(order["connections"][conn_id])
 
     airflow.sdk.BaseHook.get_connection = get_connection  # type: ignore[method-assign,assignment]
     from forebay.operators.sql import SqlOperator

@@ -17,6 +17,7 @@ from typing import Any
 import airflow.sdk
 import pytest
 from airflow.sdk.definitions.mappedoperator import MappedOperator
+from given_connection import connection
 from trino_server import TrinoServer, lake_connections
 
 from forebay import sqltext
@@ -238,21 +239,13 @@ def targets(
             (root / f"notes/go-on-{name}").touch()
             patch.setenv("FOREBAY_ROOT", str(root))
             patch.chdir(root)
-            given = lake_connections(config, lens, trino)
-            given["watched_catalog"] = given["lake_catalog"]
-            given["lake_s3"] = {}
+            fields = lake_connections(config, lens, trino)
+            fields["watched_catalog"] = fields["lake_catalog"]
+            fields["lake_s3"] = {}
             if name == "duckdb":
                 extra = {"catalog": "lake_catalog", "memory_limit": "500MB", "threads": 1}
-                given["lake_sql"] = {"conn_type": "duckdb", "extra_dejson": extra}
-            empty = {
-                "conn_type": "",
-                "host": None,
-                "port": None,
-                "login": None,
-                "password": None,
-                "extra_dejson": {},
-            }
-            connections = {key: SimpleNamespace(**{**empty, **each}) for key, each in given.items()}
+                fields["lake_sql"] = {"conn_type": "duckdb", "extra_dejson": extra}
+            connections = {key: connection(each) for key, each in fields.items()}
             patch.setattr(airflow.sdk.BaseHook, "get_connection", connections.__getitem__)
             found[name] = Target(config.at(f"{lens}/main"), projects(root), name).all()
     sys.path[:] = path

@@ -46,12 +46,15 @@ def test_a_merge_by_its_key_open_published_and_rolled_back(lake: Lake, rest: Res
         engine.write(PEOPLE, TableDefinition(lake.name("t")))
     changed = "SELECT * FROM (VALUES (2, 'z'), (4, 'd')) AS t(n, name)"
     write(lake, "r", changed, "merge", "n")
+
+    def known() -> Known:
+        return Known(every(rest, [lake.name("t")]))
+
     for step in ("open", "published", "rolled back"):
         if step == "published":
             publish(rest, lake.run("r"), [lake.name("t")])
         if step == "rolled back":
-            read = lambda: Known(every(rest, [lake.name("t")]))  # noqa: E731
-            roll_back(rest, read, plan(read(), lake.run("r")))
+            roll_back(rest, known, plan(known(), lake.run("r")))
         both, said, differ, rows = compared(lake, rest, "r", "n")
         assert (both.state, said) == (step, [])
         assert (rows.added_count, rows.removed_count, rows.changed_count) == (1, 0, 1)

@@ -22,7 +22,8 @@ from forebay.errors import ForebayError, JobSpecError
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.tables import TableDefinition, list_tables, load
 from forebay.query.limits import Limits
-from forebay.query.pool import Busy, Job, Pool, QueryFailed, Setup, rows
+from forebay.query.pool import Busy, Pool, rows
+from forebay.query.process import Job, QueryFailed, Setup
 from forebay.query.request import Given, NotAllowed, asked, prepared
 
 

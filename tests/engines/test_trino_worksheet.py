@@ -24,7 +24,8 @@ from forebay.lake.identity import TaskTry
 from forebay.lake.tables import TableDefinition, ensure_namespace, load
 from forebay.query.limits import Limits
 from forebay.query.on_trino import SOURCE, server_of
-from forebay.query.pool import Job, Pool, QueryFailed, Setup, Worker, rows
+from forebay.query.pool import Pool, rows
+from forebay.query.process import Job, QueryFailed, Setup, Worker
 from forebay.query.request import asked, prepared
 from forebay.stack import trino_access, trino_rules
 from forebay.stack.trino import WORKSHEET

@@ -255,8 +255,7 @@ def test_more_tasks_than_a_workspace_allows(lab: Lab, narrow: None, admin: httpx
 def test_a_task_that_waits_for_an_event(lab: Lab, narrow: None, admin: httpx.Client) -> None:
     run = lab.start("narrow.waits")
     try:
-        state = lambda: state_of(lab, "narrow.waits", run, "later")  # noqa: E731
-        eventually(90, lambda: state() == "deferred", "it waits")
+        eventually(90, lambda: state_of(lab, "narrow.waits", run, "later") == "deferred", "it waits")
         waits = one(why(admin, f"runs/narrow.waits/{run}"), "deferred")
         assert (waits["level"], waits["what"]) == (
             "wait",

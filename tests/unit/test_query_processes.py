@@ -19,7 +19,8 @@ from forebay.lake.connection import CatalogConfig
 from forebay.query import formats, frames, worker
 from forebay.query.frames import MAX_LENGTH, BrokenFrame, Decoder, encode
 from forebay.query.limits import Limits
-from forebay.query.pool import Busy, Pool, Setup, Worker, sweep
+from forebay.query.pool import Busy, Pool
+from forebay.query.process import Setup, Worker, sweep
 
 # Nobody is there: its processes start, and end when they are told to.
 NOWHERE = CatalogConfig("http://127.0.0.1:9", "lake", "http://127.0.0.1:9", "k", "s")

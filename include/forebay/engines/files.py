@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,23 @@ class Found:
     path: str
     size: int
     modified: float = 0.0
+
+
+def whole(one: Found, access: S3Access) -> bytes:
+    """What is in a file, unpacked where it is packed. Raises EngineError for a broken .gz."""
+    if one.path.startswith("s3://"):
+        with access.filesystem().open_input_stream(
+            one.path.removeprefix("s3://"), compression=None
+        ) as stream:
+            data: bytes = stream.read()
+    else:
+        data = Path(one.path).read_bytes()
+    if not one.path.endswith(".gz"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise EngineError(f"{one.name}: not a whole gzip file: {error}") from error
 
 
 def find(patterns: Sequence[str], root: Path, access: S3Access, endings: Sequence[str]) -> list[Found]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from forebay.engines.audit import audited
 from forebay.engines.background import EngineError
+from forebay.engines.bad_files import explained_by_file
 from forebay.engines.columns import Plan, plan, result_columns, sql_name
 from forebay.engines.duckdb import DuckDBEngine, lake_name, result_of
-from forebay.engines.files import ENDINGS, SOURCE, Found, S3Access, find, format_of, reading
+from forebay.engines.files import ENDINGS, SOURCE, Found, S3Access, find, format_of, reading, whole
 from forebay.engines.results import TableResult
 from forebay.lake.branch import LANDED
 from forebay.lake.commit import ATTEMPTS, Conflict, Draft
@@ -124,7 +123,9 @@ class Ingest:
             try:
                 result = self._commit(batch, kind, definition, csv, columns)
             except duckdb.Error as error:
-                raise EngineError(self._explain(error, batch, csv)) from None
+                raise EngineError(
+                    explained_by_file(self.config.redact(str(error)), self.access, batch, csv)
+                ) from None
             inserted, created = inserted + result.inserted, created or result.created
             log(f"landed {len(batch):,} files, {result.inserted:,} rows")
         note = f"{len(new):,} files" if new else "no new file"
@@ -177,7 +178,7 @@ class Ingest:
             return True
         if one.size > _SMALL or kind == "parquet":
             return False
-        lines = sum(1 for line in self._bytes(one).splitlines() if line.strip())
+        lines = sum(1 for line in whole(one, self.access).splitlines() if line.strip())
         return lines <= (1 if kind == "csv" and header else 0)
 
     def _commit(
@@ -286,62 +287,6 @@ class Ingest:
                     f"{one.name} changed while it was read, so nothing of it was landed. Write files "
                     "under another name (ending .part) and rename them when complete; then run the task again."
                 )
-
-    def _explain(self, error: Exception, batch: Sequence[Found], csv: Mapping[str, Any]) -> str:
-        """DuckDB's message about a file, as `file:line: what is wrong`."""
-        text = self.config.redact(str(error)).replace(self.access.secret_key, "***").strip()
-        line = re.search(r"CSV Error on Line: (\d+)", text)
-        file = re.search(r"^\s*file\s*=\s*(.+)$", text, re.MULTILINE)
-        if line and file:
-            name = next((one.name for one in batch if one.path == file[1].strip()), file[1].strip())
-            said = [part.strip() for part in text.splitlines()[1:8] if part.strip()]
-            reason = [part for part in said if not part.startswith(("Possible", "LINE", "file", "Column "))][
-                :2
-            ]
-            return f"{name}:{line[1]}: {'. '.join(reason)}"
-        if "sniffing" in text:
-            for one in batch:
-                if found := self._bad_line(one, csv):
-                    return found
-        return text
-
-    def _bad_line(self, one: Found, options: Mapping[str, Any]) -> str | None:
-        """The first line of a CSV file that has another number of fields than the first one."""
-        import csv
-        import io
-
-        data = io.TextIOWrapper(
-            io.BytesIO(self._bytes(one)), encoding="utf-8-sig", errors="replace", newline=""
-        )
-        reader = csv.reader(
-            data, delimiter=str(options.get("delimiter", ",")), quotechar=str(options.get("quote", '"'))
-        )
-        width = 0
-        try:
-            for fields in reader:
-                width = width or len(fields)
-                if fields and len(fields) != width:
-                    return (
-                        f"{one.name}:{reader.line_num}: {len(fields)} fields where the first line has {width}"
-                    )
-        except csv.Error as error:
-            return f"{one.name}:{reader.line_num}: {error}"
-        return None
-
-    def _bytes(self, one: Found) -> bytes:
-        if one.path.startswith("s3://"):
-            with self.access.filesystem().open_input_stream(
-                one.path.removeprefix("s3://"), compression=None
-            ) as stream:
-                data: bytes = stream.read()
-        else:
-            data = Path(one.path).read_bytes()
-        if not one.path.endswith(".gz"):
-            return data
-        try:
-            return gzip.decompress(data)
-        except (OSError, EOFError) as error:
-            raise EngineError(f"{one.name}: not a whole gzip file: {error}") from error
 
 
 def _duckdb_type(trino: str) -> str:

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 
 from forebay import sqltext
 from forebay.errors import ForebayError, JobSpecError, Mistake
-from forebay.query.pool import Engine, Job
+from forebay.query.process import Engine, Job
 from forebay.sqltext import Scalar
 
 FILE = "SQL"

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from forebay.errors import ForebayError, JobSpecError
 from forebay.lake.index import Entry, View
-from forebay.query.pool import Setup
+from forebay.query.process import Setup
 from forebay.query.request import TYPES, Given, asked
 from forebay_ui import queries
 from forebay_ui.auth import Visiting, Visitor, of_namespace
