@@ -39,6 +39,8 @@ class Image:
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
+    """Of its build; a stage that begins with another one has that one's too."""
     entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
     user: str = "0:0"
@@ -85,28 +87,27 @@ class Build:
         else:
             stage = self.stages[name]
             parent = self.image(stage.parent)
-            image = Image(**{**vars(parent), "env": dict(parent.env), "labels": dict(parent.labels)})
+            image = Image(**{**vars(parent), "env": dict(parent.env), "labels": dict(parent.labels), "arguments": dict(parent.arguments)})  # fmt: skip
             image.root = self.work / name
             subprocess.run(["cp", "-a", "--reflink=auto", str(parent.root), str(image.root)], check=True)
-            arguments: dict[str, str] = {}
             for word, rest in stage.steps:
-                self._step(image, arguments, word, rest)
+                self._step(image, word, rest)
         self.built[name] = image
         return image
 
-    def _step(self, image: Image, arguments: dict[str, str], word: str, rest: str) -> None:
+    def _step(self, image: Image, word: str, rest: str) -> None:
         if word == "ARG":
             name, _, value = rest.partition("=")
-            arguments[name] = value
+            image.arguments[name] = value
         elif word in ("ENV", "LABEL"):
             target = image.env if word == "ENV" else image.labels
             for part in shlex.split(rest):
                 name, _, value = part.partition("=")
-                for known, given in arguments.items():
+                for known, given in image.arguments.items():
                     value = value.replace("${" + known + "}", given)
                 target[name] = value
         elif word == "RUN":
-            self._run(image, {**arguments, **image.env}, rest)
+            self._run(image, {**image.arguments, **image.env}, rest)
         elif word == "COPY":
             self._copy(image, rest)
         elif word == "WORKDIR":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -100,12 +101,16 @@ def test_the_charts_run_the_images_that_are_listed() -> None:
 
 @pytest.fixture(scope="module")
 def lens(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Image:
+    return build(tmp_path_factory).image("lens")
+
+
+def build(tmp_path_factory: pytest.TempPathFactory) -> dockerfile.Build:
     assert os.geteuid() == 0, "building file systems needs root, as chroot does"
     # Where apt's user may enter, which is not so below a user's own temporary folder.
     work = tmp_path_factory.mktemp("images")
     for folder in (work, *work.parents[:2]):
         folder.chmod(0o755)
-    return dockerfile.Build(ROOT, work).image("lens")
+    return dockerfile.Build(ROOT, work)
 
 
 def test_the_lens_is_small_and_has_no_tools(lens: dockerfile.Image) -> None:
@@ -130,6 +135,27 @@ def test_the_lens_brings_the_list_of_its_packages(lens: dockerfile.Image) -> Non
     assert {name: listed.get(name) for name in locked} == locked
     assert "forebay" in listed
     assert not {"apache-airflow", "pyspark", "duckdb"} & set(listed)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_second_build_gives_the_same_files(target: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """But for their times, which the documented command sets to one."""
+    first, second = (_files(build(tmp_path_factory).image(target).root) for _ in range(2))
+    assert sorted(path for path in first | second if first.get(path) != second.get(path)) == []
+
+
+def _files(root: Path) -> dict[str, tuple[int, int, int, str]]:
+    """Of each file its mode, owner and group, and what is in it or where it leads."""
+    found = {}
+    for path in root.rglob("*"):
+        known = path.lstat()
+        said = ""
+        if path.is_symlink():
+            said = str(path.readlink())
+        elif path.is_file():
+            said = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[str(path.relative_to(root))] = (known.st_mode, known.st_uid, known.st_gid, said)
+    return found
 
 
 def test_the_lens_starts_from_its_file_system(lens: dockerfile.Image) -> None:
