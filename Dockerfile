@@ -4,7 +4,7 @@ ARG BASE=debian:trixie-20260918-slim@sha256:a99cfc517144bc59b1978475ec53b46ecabe
 
 FROM ${BASE} AS base
 # Files written by this build carry this time, and bytecode is checked by its source's hash instead of its time.
-ARG SOURCE_DATE_EPOCH=0
+ARG SOURCE_DATE_EPOCH=1
 ENV LANG=C.UTF-8 PATH=/opt/forebay/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # The base image names the day's snapshot of Debian in a comment: from there, so that a later build installs the same.
@@ -80,11 +80,13 @@ EXPOSE 8182
 ENTRYPOINT ["dumb-init", "--", "python", "-m", "forebay.lens"]
 CMD ["--help"]
 
-# Driver and executors of Spark on Kubernetes.
+# Driver and executors of Spark on Kubernetes. Java's list of authorities is written again, since Debian's own script puts
+# the moment of the build in it.
 FROM base AS spark-base
 # hadolint ignore=DL3008
 RUN apt-get -o Acquire::Check-Valid-Until=false update \
-    && apt-get install -y --no-install-recommends libnss3 openjdk-21-jre-headless procps \
+    && apt-get install -y --no-install-recommends libnss3 openjdk-21-jre-headless p11-kit procps \
+    && trust extract --format=java-cacerts --filter=ca-anchors --purpose=server-auth --overwrite /etc/ssl/certs/java/cacerts \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache /var/log/*
 
 # The jars are fetched by Spark's own resolver and compared with the SHA-256 they are pinned by. Java trusts the
