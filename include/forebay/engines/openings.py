@@ -87,4 +87,7 @@ def _flink(config: CatalogConfig, table: str) -> str:
             values[name.removeprefix(prefix)] = value
     lines = ",\n".join(f"  {literal(name)} = {literal(value)}" for name, value in values.items())
     end = f"\nSELECT * FROM {CATALOG}.{table} LIMIT 10;" if table else ""
-    return f"CREATE CATALOG {CATALOG} WITH (\n{lines}\n);{end}"
+    # Iceberg's version is Spark's too; the part of Flink in the name is the reader's own.
+    version = pinned()[0].version
+    jars = f"iceberg-flink-runtime-FLINKS_VERSION-{version}.jar, iceberg-aws-bundle-{version}.jar, Hadoop's client"
+    return f"-- in Flink's lib: {jars}\nCREATE CATALOG {CATALOG} WITH (\n{lines}\n);{end}"
