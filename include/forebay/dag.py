@@ -126,9 +126,11 @@ def _dag(job: LoadedJob) -> DAG:
 
 def _defaults(job: LoadedJob) -> dict[str, Any]:
     """What each task of a job has, that of publishing included."""
-    # A pool that is not there would keep its tasks for ever, so only a platform that makes it names one.
-    pool = placement(job.workspace.name).pool
-    return {"owner": job.workspace.spec.owner, **({"pool": pool} if pool else {})}
+    # A pool that is not there would keep its tasks for ever, so only a platform that makes it names one. So it is with
+    # executors: a job is the same text everywhere.
+    placed = placement(job.workspace.name)
+    named = {"pool": placed.pool, "executor": placed.executor}
+    return {"owner": job.workspace.spec.owner, **{key: value for key, value in named.items() if value}}
 
 
 def _add_tasks(dag: DAG, job: LoadedJob) -> None:

@@ -1,4 +1,5 @@
-"""Where a workspace's work goes on a platform: its pool in Airflow, its namespace on Kubernetes, its priority and nodes.
+"""Where a workspace's work goes on a platform: its pool and executor in Airflow, its namespace on Kubernetes, its priority
+and nodes.
 
 The chart tells Airflow's pods, in FOREBAY_WORKSPACES; on one machine nobody does, and nothing is placed.
 """
@@ -25,6 +26,8 @@ class Placement:
     namespace: str
     pool: str = ""
     """Airflow's pool of its tasks; empty for Airflow's own."""
+    executor: str = ""
+    """Airflow's executor of its tasks; empty for the first of those that Airflow has."""
     priority_class: str = ""
     """Kubernetes' priority class of its pods; empty for the cluster's own."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +44,7 @@ def placement(workspace: str, environ: Mapping[str, str] | None = None) -> Place
     return Placement(
         namespace=str(own.get("namespace") or f"forebay-{workspace.replace('_', '-')}"),
         pool=str(own.get("pool") or ""),
+        executor=str(own.get("executor") or ""),
         priority_class=str(own.get("priorityClass") or ""),
         node_selector={str(name): str(value) for name, value in nodes.items()},
     )

@@ -17,6 +17,7 @@ from forebay.stack.why_run import Engine
 from forebay_ui.connections import stored
 from forebay_ui.lake import connection
 from forebay_ui.owners import root
+from forebay_ui.pod_now import pod_now
 from forebay_ui.spark_now import application_now
 from forebay_ui.visitor_api import VisitorApi
 
@@ -24,9 +25,11 @@ _PATIENCE = 2.0
 
 
 def engine_of(api: VisitorApi, run: KnownRun) -> Engine:
-    """For `why_run.of_run`: asks Trino about the query that a task left word of, Kubernetes about its application."""
+    """For `why_run.of_run`: asks Trino about the query that a task left word of, Kubernetes about its application or pod."""
 
     def ask(task: Json) -> tuple[str, str] | None:
+        if task["state"] in ("queued", "up_for_retry", "failed"):
+            return pod_now(task)
         if task.get("operator_name") == "SparkOperator":
             return _application(run, task)
         query = query_of(api, run, task)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cluster as clusters
+import node as nodes
 import programs
 import pytest
 import spark_cluster as spark_clusters
@@ -32,7 +33,13 @@ def kinds(cluster: clusters.Cluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[spark_clusters.SparkCluster]:
-    """One node with the Spark operator for all tests; each uses a workspace of its own."""
-    with spark_clusters.running(tmp_path_factory.mktemp("node")) as running:
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nodes.Node]:
+    """One control plane with a node for all tests; each uses namespaces of its own."""
+    with nodes.running(tmp_path_factory.mktemp("node")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(node: nodes.Node) -> spark_clusters.SparkCluster:
+    """The node with the Spark operator on it; each test uses a workspace of its own."""
+    return spark_clusters.made_of(node)

@@ -16,6 +16,7 @@ import programs
 
 SPARK = "forebay.test/forebay-spark:0.1.0"
 OPERATOR = "forebay.test/spark-operator:2.5.2"
+AIRFLOW = "forebay.test/forebay-airflow:0.1.0"
 
 
 def archive(layers: Sequence[Path], name: str, target: Path, image: dockerfile.Image) -> Path:
@@ -71,19 +72,33 @@ def spark(repository: Path) -> list[Path]:
             image.entrypoint = ["dumb-init", "--", "spark-operator"]
             archive([image.root, top], OPERATOR, folder / "operator.tar", image)
 
-    digest = hashlib.sha256(programs.SPARK_OPERATOR.encode())
-    for path in _sources(repository):
-        digest.update(f"{path.relative_to(repository)}\n".encode() + path.read_bytes())
-    folder = programs.kept("images", digest.hexdigest(), build, only=True)
+    key = programs.SPARK_OPERATOR + _digest(repository, "images", "include/forebay")
+    folder = programs.kept("images", key, build, only=True)
     return [folder / "spark.tar", folder / "operator.tar"]
 
 
-def _sources(repository: Path) -> Iterator[Path]:
-    yield repository / "Dockerfile"
-    yield repository / "pyproject.toml"
-    for folder in ("images", "include/forebay"):
-        yield from sorted(
-            path
-            for path in (repository / folder).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        )
+def airflow(repository: Path) -> Path:
+    """The Dockerfile's target `airflow`: built anew when its sources change."""
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="forebay-images-") as work:
+            Path(work).chmod(0o755)
+            image = dockerfile.Build(repository, Path(work)).image("airflow")
+            archive([image.root], AIRFLOW, folder / "airflow.tar", image)
+
+    key = _digest(repository, "images", "include/forebay", "plugins", "tools/ui.py")
+    return programs.kept("airflow-image", key, build, only=True) / "airflow.tar"
+
+
+def _digest(repository: Path, *copied: str) -> str:
+    digest = hashlib.sha256()
+    for path in _sources(repository, "Dockerfile", "pyproject.toml", *copied):
+        digest.update(f"{path.relative_to(repository)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(repository: Path, *copied: str) -> Iterator[Path]:
+    made = {"__pycache__", "node_modules", "editor.js"}
+    for each in copied:
+        found = [repository / each, *sorted((repository / each).rglob("*"))]
+        yield from (path for path in found if path.is_file() and not made.intersection(path.parts))

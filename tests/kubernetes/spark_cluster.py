@@ -71,26 +71,23 @@ class SparkCluster:
         return path
 
 
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[SparkCluster]:
-    """Starts a node with the Spark operator, installed by its chart with our values."""
-    archives = images.spark(ROOT)
-    with nodes.running(folder) as node:
-        for archive in archives:
-            node.load(archive)
-        cluster = node.cluster
-        module = programs.module(programs.SPARK_OPERATOR)
-        cluster.add_kinds(module / "config/crd/bases")
-        registry, _, rest = images.OPERATOR.partition("/")
-        repository, _, tag = rest.partition(":")
-        try:
-            cluster.helm(
-                "install", "spark-operator", str(module / "charts/spark-operator-chart"), "-n", "operators",
-                "--create-namespace", "--skip-crds", "-f", str(ROOT / "helm/values/spark-operator.yaml"), "--wait",
-                "--timeout", "180s", "--set",
-                f"image.registry={registry},image.repository={repository},image.tag={tag},image.pullPolicy=Never",
-            )  # fmt: skip
-        except AssertionError as error:
-            said = cluster.kubectl("describe", "pods", "-n", "operators", check=False).stdout
-            raise AssertionError(f"{error}\n{said[-4000:]}") from None
-        yield SparkCluster(node)
+def made_of(node: nodes.Node) -> SparkCluster:
+    """Installs the Spark operator on a node, by its chart with our values."""
+    for archive in images.spark(ROOT):
+        node.load(archive)
+    cluster = node.cluster
+    module = programs.module(programs.SPARK_OPERATOR)
+    cluster.add_kinds(module / "config/crd/bases")
+    registry, _, rest = images.OPERATOR.partition("/")
+    repository, _, tag = rest.partition(":")
+    try:
+        cluster.helm(
+            "install", "spark-operator", str(module / "charts/spark-operator-chart"), "-n", "operators",
+            "--create-namespace", "--skip-crds", "-f", str(ROOT / "helm/values/spark-operator.yaml"), "--wait",
+            "--timeout", "180s", "--set",
+            f"image.registry={registry},image.repository={repository},image.tag={tag},image.pullPolicy=Never",
+        )  # fmt: skip
+    except AssertionError as error:
+        said = cluster.kubectl("describe", "pods", "-n", "operators", check=False).stdout
+        raise AssertionError(f"{error}\n{said[-4000:]}") from None
+    return SparkCluster(node)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +15,7 @@ from typing import Any
 
 import httpx
 import processes
-import programs
-import yaml
+from airflow_chart import config, packages, variables
 from stack_of_tests import REPOSITORY, Lab
 
 from forebay.stack import lifecycle, supervisor
@@ -27,7 +25,6 @@ from forebay.stack.layout import Stack, free_port
 from forebay.stack.services import FOUNDATION, database_url, environment, write_configuration
 
 PROJECT = Path(__file__).parent / "project"
-VALUES = REPOSITORY / "helm" / "values" / "airflow.yaml"
 PARTS = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler",),
@@ -41,20 +38,6 @@ _HASTE = {
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
 }
-
-
-def packages() -> Path:
-    """An environment with what is in the image of Airflow, but for Forebay itself."""
-    lock = REPOSITORY / "images" / "airflow.txt"
-
-    def install(folder: Path) -> None:
-        uv = str(Path(sys.executable).with_name("uv"))
-        processes.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder / "venv")], timeout=300)
-        python = str(folder / "venv" / "bin" / "python")
-        command = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", python, "-r", str(lock)]
-        processes.run(command, timeout=1800)
-
-    return programs.kept("airflow", sys.version + lock.read_text(), install) / "venv"
 
 
 @dataclass
@@ -97,15 +80,10 @@ class Platform(Lab):
 
 def chart() -> dict[str, str]:
     """The settings of helm/values/airflow.yaml as environment variables, and those that the chart makes of others."""
-    values = yaml.safe_load(VALUES.read_text())
+    sections = config()
     # There is no Kubernetes here: the first of both executors.
-    executor = {"executor": values["executor"].partition(",")[0]}
-    config = values["config"] | {"core": values["config"]["core"] | executor}
-    return {
-        f"AIRFLOW__{section}__{name}".upper(): str(value)
-        for section, settings in config.items()
-        for name, value in settings.items()
-    }
+    core = sections["core"] | {"executor": sections["core"]["executor"].partition(",")[0]}
+    return variables(sections | {"core": core})
 
 
 def settings(stack: Stack, secrets: Mapping[str, str]) -> dict[str, str]:

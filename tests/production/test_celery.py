@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import yaml
-from platform_of_tests import VALUES
+from airflow_chart import VALUES
 from stack_of_tests import eventually
 
 from forebay.engines.duckdb import DuckDBEngine

@@ -21,7 +21,11 @@ from forebay.stack.trino_groups import Share, resource_groups, session_limits
 SIZES = ("s", "m", "l")
 WORKSPACES: dict[str, Any] = {
     "flights": {"trino": {"queries": 6, "jobQueries": 2, "maxRunTime": "2h", "maxMemory": "20GB"}},
-    "night_shift": {"scheduling": "interactive", "trino": {"memoryPercent": 30, "queued": 7}},
+    "night_shift": {
+        "scheduling": "interactive",
+        "executor": "KubernetesExecutor",
+        "trino": {"memoryPercent": 30, "queued": 7},
+    },
 }
 MADE = [
     Share(6, 200, 2, 50, 1, "2h", "20GB"),
@@ -91,6 +95,7 @@ def test_airflow_hears_where_each_workspaces_work_goes() -> None:
     assert (flights.pool, flights.priority_class) == ("flights", "forebay-batch")
     assert (night.pool, night.priority_class) == ("night_shift", "forebay-interactive")
     assert night.node_selector == {"forebay/role": "worker"}
+    assert (flights.executor, night.executor) == ("", "KubernetesExecutor")
     # What they name is there.
     kinds = {(each["kind"], each["metadata"]["name"]) for each in found}
     assert {("Namespace", flights.namespace), ("Namespace", night.namespace)} <= kinds
@@ -102,6 +107,9 @@ def test_airflow_hears_where_each_workspaces_work_goes() -> None:
     assert {"configMapRef": {"name": "forebay-workspaces", "optional": True}} in yaml.safe_load(
         airflow["extraEnvFrom"]
     )
+    # An executor that Airflow does not have would be an import error of all its jobs.
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert {"", *airflow["executor"].split(",")} == set(schema["definitions"]["executor"]["enum"])
 
 
 def test_without_the_job_that_makes_pools_no_task_waits_for_one() -> None:

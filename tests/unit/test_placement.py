@@ -23,6 +23,7 @@ TOLD = json.dumps(
         "flights": {
             "namespace": "lake-flights",
             "pool": "flights",
+            "executor": "KubernetesExecutor",
             "priorityClass": "forebay-interactive",
             "nodeSelector": {"forebay/role": "worker"},
         }
@@ -32,7 +33,8 @@ TOLD = json.dumps(
 
 def test_nobody_says_it_on_one_machine() -> None:
     found = placement("night_shift", {})
-    assert (found.namespace, found.pool, found.priority_class) == ("forebay-night-shift", "", "")
+    assert (found.namespace, found.pool, found.executor) == ("forebay-night-shift", "", "")
+    assert found.priority_class == ""
     assert found.node_selector == {}
     # Nor of a workspace that the platform does not name.
     assert placement("others", {"FOREBAY_WORKSPACES": TOLD}).pool == ""
@@ -69,9 +71,11 @@ def test_the_connection_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         Cluster.from_extra({**IMAGE, "node_selector": "fast"}, "flights")
 
 
-@pytest.mark.parametrize(("told", "pool"), [("", "default_pool"), (TOLD, "flights")])
-def test_every_task_of_a_job_uses_its_workspaces_pool(
-    monkeypatch: pytest.MonkeyPatch, told: str, pool: str
+@pytest.mark.parametrize(
+    ("told", "pool", "executor"), [("", "default_pool", None), (TOLD, "flights", "KubernetesExecutor")]
+)
+def test_every_task_of_a_job_uses_its_workspaces_pool_and_executor(
+    monkeypatch: pytest.MonkeyPatch, told: str, pool: str, executor: str | None
 ) -> None:
     from forebay.dag import build_dag
     from forebay.project import Project
@@ -80,6 +84,7 @@ def test_every_task_of_a_job_uses_its_workspaces_pool(
     dag = build_dag(Project(ROOT).load_job("flights", "daily_delays"))
     assert len(dag.tasks) > 5
     assert {task.pool for task in dag.tasks} == {pool}
+    assert {task.executor for task in dag.tasks} == {executor}
 
 
 @pytest.mark.parametrize(("pools", "kind"), [(["default_pool"], "no pool"), (["flights"], "scheduled")])
@@ -106,3 +111,30 @@ def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
     if kind == "no pool":
         assert reason.what == "clean waits for the pool flights, which is not there."
         assert "forebay-pools" in reason.evidence
+
+
+@pytest.mark.parametrize("log", [[], ["Could not read served logs: Hostname not available for worker."]])
+@pytest.mark.parametrize(
+    ("state", "evidence"),
+    [("queued", "Kubernetes: pending; pod a in p: no node; queued for "), ("failed", "Kubernetes: ")],
+)
+def test_what_keeps_a_tasks_pod_is_told(state: str, evidence: str, log: list[str]) -> None:
+    """Also when it has failed, and there is no log of it."""
+    from forebay.stack import why_run
+
+    class Api:
+        """What Airflow answers."""
+
+        def log(self, *_: object) -> list[str]:
+            return log
+
+    task = {
+        "task_id": "rows", "map_index": -1, "state": state, "try_number": 1, "queued_when": "2026-11-30T05:00:00Z",
+        "end_date": "2026-11-30T05:00:10Z",
+    }  # fmt: skip
+    run = SimpleNamespace(run=SimpleNamespace(job="lab.rows", airflow="r"), airflow="running")
+    told = ("Kubernetes: pending", "pod a in p: no node")
+    look = why_run._Look(cast(Any, Api()), cast(Any, run), [task], None, lambda _: told)
+    (reason,) = look.at_work({})
+    assert reason.kind == ("pod" if state == "queued" else "failed")
+    assert reason.evidence.startswith(evidence)

@@ -37,10 +37,15 @@ def waiting(application: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], s
                 f"{_OPERATOR}"
             )
         return ""
-    for condition in (driver.get("status") or {}).get("conditions") or ():
+    return held(driver, "driver")
+
+
+def held(pod: Mapping[str, Any], what: str = "pod") -> str:
+    """What keeps a pod from starting; empty where nothing does."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"no node takes its driver: {condition.get('message') or condition.get('reason')}"
-    if stopped := _waits(driver):
+            return f"no node takes its {what}: {condition.get('message') or condition.get('reason')}"
+    if stopped := _waits(pod):
         reason, message, image = stopped
         if reason in _IMAGE:
             return f"the image {image} cannot be fetched: {message or reason}"

@@ -177,6 +177,9 @@ class AirflowApi:
         for entry in self.get(path, map_index=map_index, full_content=True)["content"]:
             if not isinstance(entry, dict):
                 lines.append(str(entry))
+            elif str(entry.get("logger", "")).startswith("opentelemetry."):
+                # Metrics that could not be sent, after what ended the task.
+                continue
             elif not str(entry.get("event", "")).startswith(_LOG_FRAME):
                 lines.append(str(entry.get("event", "")))
                 for error in reversed(entry.get("error_detail") or ()):

@@ -12,7 +12,10 @@ from forebay.stack.runs import KnownRun
 from forebay.stack.why import Level, Link, Reason, full, known, moment, ordered, paused, platform, under_way
 
 Engine = Callable[[Json], tuple[str, str] | None]
-"""Asks a task's engine about its query: how it stands there and where; None where there is none."""
+"""Asks a task's engine about its query: how it stands there and where; None where there is none.
+
+Of a task that has not begun, or has failed, it asks Kubernetes about its pod, where it has one.
+"""
 
 _LONG = 60.0
 _POOLS = 100
@@ -20,6 +23,8 @@ _POOLS = 100
 _DETAILS = 20
 """Of how many tasks Airflow is asked what keeps them."""
 _DONE = ("success", "skipped", "removed")
+_NO_LOG = "Could not read served logs"
+"""What Airflow says in place of a log that nobody has written, or that went with its machine."""
 
 
 def of_run(
@@ -123,7 +128,9 @@ class _Look:
             case "running" | "restarting":
                 return self._running(task)
             case "queued":
-                return self._slots(task, dag, f"{key} waits for a free process.", "parallelism")
+                return self._pod(task) or self._slots(
+                    task, dag, f"{key} waits for a free process.", "parallelism"
+                )
             case "scheduled":
                 return self._slots(
                     task, dag, f"{key} is ready, and waits for the scheduler to give it out.", "scheduled"
@@ -145,6 +152,8 @@ class _Look:
         except ApiError:
             pass
         evidence = lines[-1][:600] if lines else "its log says nothing"
+        if not lines or lines[-1].startswith(_NO_LOG):
+            evidence = "; ".join(self.engine(task) or [evidence])
         what = f"{_key(task)} failed in try {task['try_number']}, at {moment(task['end_date'])}."
         return Reason("failed", "bad", what, evidence, self._links(task, log=True))
 
@@ -191,6 +200,16 @@ class _Look:
         return Reason(
             kind, "wait" if level == "wait" else "run", what, f"{how}; {where}; {since}", tuple(links)
         )
+
+    def _pod(self, task: Json) -> Reason | None:
+        """A task that is given out to a pod of its own."""
+        there = self.engine(task)
+        if there is None:
+            return None
+        since = _age(task["queued_when"])
+        evidence = "; ".join([*there, f"queued for {_long(since)}"])
+        level: Level = "warn" if since > _LONG else "wait"
+        return Reason("pod", level, f"{_key(task)} waits for its pod to start.", evidence, self._links(task))
 
     def _slots(self, task: Json, dag: Json, what: str, kind: str) -> Reason:
         """A task that could start: which of the limits keeps it."""
