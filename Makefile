@@ -49,7 +49,7 @@ test-unit: lint ## Run the checks and tests that need no stack
 	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: test-kubernetes
-test-kubernetes: install ## Test images, chart, alerts, and Spark on a node (needs root, Go 1.24, Java 24 and Debian or Ubuntu; the first time 45 minutes, then 25)
+test-kubernetes: install ## Test images, chart, alerts, and Spark on a node (needs root, Go 1.24, Java 24 and Debian or Ubuntu; the first time 50 minutes, then 30)
 	@$(BIN)/python -m pytest tests/kubernetes
 
 .PHONY: test-production
