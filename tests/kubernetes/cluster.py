@@ -120,7 +120,8 @@ class Parts:
         for _, process in reversed(self._processes):
             process.terminate()
             try:
-                process.wait(timeout=20)
+                # Airflow's scheduler gives its watcher of pods 20 s.
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
