@@ -99,11 +99,12 @@ def test_its_own_page_while_it_runs(config: CatalogConfig, tmp_path: Path) -> No
         def read() -> None:
             try:
                 for path in ("jobs/", "environment/"):
-                    # It says for a moment that it is starting up.
-                    while (
-                        "starting up"
-                        in (answer := httpx.get(f"{address}/{path}", timeout=60, trust_env=False)).text
-                    ):
+                    # It says for a moment that it is starting up, and then that it knows of no settings yet.
+                    end = time.monotonic() + 60
+                    while time.monotonic() < end:
+                        answer = httpx.get(f"{address}/{path}", timeout=60, trust_env=False)
+                        if answer.status_code == 200 and "starting up" not in answer.text:
+                            break
                         time.sleep(0.2)
                     pages.append((f"{path} {answer.status_code}", answer.text))
             finally:
