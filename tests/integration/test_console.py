@@ -78,7 +78,10 @@ def test_every_route_asks_for_a_login_and_for_a_right(lab: Lab, tables: None) ->
                 elif method in ("GET", "HEAD", "OPTIONS"):
                     assert got[:2] == [401, 403], f"{method} {url}"
                     # What changes something asks for more than reading, before it is done as well; so do connections.
-                    more = path.endswith(("/publish", "/discard", "/rollback")) or "{connection}" in path
+                    more = (
+                        path.endswith(("/publish", "/discard", "/rollback", "/rerun"))
+                        or "{connection}" in path
+                    )
                     assert got[2] in ((403,) if more else (200, 303, 404)), f"{method} {url}: {got[2]}"
                 else:
                     # Without the token of a form nothing gets through.
