@@ -31,15 +31,20 @@ HASTY: dict[str, list[Any]] = {
 """What does not make slow routes slower than they are: a worker's check has tests of its own."""
 
 
+@pytest.fixture(scope="module")
+def rows(lab: Lab) -> None:
+    """The tables of lab.console. Once: what is sent queues so many runs of it that another would wait for minutes."""
+    run = lab.forebay("run", "lab.console")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 @pytest.mark.parametrize(
     ("which", "examples", "seconds", "only"),
     [("--exclude-path-regex", 25, 60, {}), ("--include-path-regex", 15, 25, HASTY)],
 )
 def test_no_request_breaks_the_api(
-    lab: Lab, tmp_path: Path, which: str, examples: int, seconds: int, only: dict[str, list[Any]]
+    lab: Lab, rows: None, tmp_path: Path, which: str, examples: int, seconds: int, only: dict[str, list[Any]]
 ) -> None:
-    run = lab.forebay("run", "lab.console")
-    assert run.returncode == 0, run.stdout + run.stderr
     with browser(lab, "admin") as admin:
         document = admin.get("/api/v1/openapi.json").json()
     for path in document["paths"].values():
@@ -90,7 +95,7 @@ POSTS = {
 USUAL = {"workspace": "lab", "sql": "SELECT :n", "value.n": "1", "type.n": "automatic", "do": "explain"}
 
 
-def test_no_page_breaks_whatever_its_form_says(lab: Lab) -> None:
+def test_no_page_breaks_whatever_its_form_says(lab: Lab, rows: None) -> None:
     log = lab.stack.logs / "api-server.log"
     begin = log.stat().st_size
     with browser(lab, "admin") as admin:
