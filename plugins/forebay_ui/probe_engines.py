@@ -16,6 +16,7 @@ from forebay.engines.spark_application import GROUP, VERSION
 from forebay.engines.trino_client import Server
 from forebay.errors import ForebayError
 from forebay.lake.rest import trust
+from forebay.machine import hadoop
 from forebay_ui.component import PATIENCE, NotAsked, Starting, Unwell
 from forebay_ui.connections import stored
 
@@ -44,8 +45,8 @@ def spark() -> str:
         return _cluster(found, found.host, operator=True)
     if master.startswith("k8s://"):
         return _cluster(found, master.removeprefix("k8s://"), operator=False)
-    if master.startswith("spark://"):
-        return _standalone(found, master)
+    if master.startswith("spark://") or master == hadoop.MASTER:
+        return _takes_connections(found, master)
     if not master.startswith("local"):
         raise NotAsked(f"it is not known how to ask the master {master}")
     from forebay.machine import java
@@ -73,9 +74,11 @@ def _trino(found: Connection) -> str:
     return f"Trino {number.get('version', '')}"
 
 
-def _standalone(found: Connection, master: str) -> str:
+def _takes_connections(found: Connection, master: str) -> str:
     try:
         places = masters(found)
+    except hadoop.HadoopError as error:
+        raise NotAsked(str(error)) from None
     except ValueError:
         raise ForebayError(f"'{master}' is no address. Write it as spark://host:7077.") from None
     for number, place in enumerate(places, 1):

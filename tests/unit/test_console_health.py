@@ -15,6 +15,7 @@ from broken import Answer, Authority, Request, answering, nobody, speaking
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "plugins"))
 
+from forebay.machine import hadoop
 from forebay.stack.airflow_api import AirflowApi
 from forebay_ui import probes
 from forebay_ui.component import Component
@@ -117,6 +118,16 @@ def test_a_standalone_master_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked("Spark").word == "not set up"
 
 
+def test_yarn_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("YARN_CONF_DIR", str(tmp_path))
+    connect(monkeypatch, "lake_spark", "spark", host="yarn")
+    with speaking(lambda line: None) as port, nobody() as away:
+        for number, state in ((port, "ok"), (away, "bad")):
+            address = f"<name>yarn.resourcemanager.address</name><value>127.0.0.1:{number}</value>"
+            (tmp_path / "yarn-site.xml").write_text(f"<c><property>{address}</property></c>")
+            assert asked("Spark").state == state
+
+
 def kube(server: str, authority: Authority, **user: str) -> dict[str, Any]:
     from base64 import b64encode
 
@@ -166,7 +177,8 @@ def test_a_cluster_is_asked_for_its_version_and_for_spark(
 @pytest.mark.parametrize(
     ("conn_type", "fields", "why"),
     [
-        ("spark", {"host": "yarn"}, "how to ask the master yarn"),
+        ("spark", {"host": "mesos://here"}, "how to ask the master mesos://here"),
+        ("spark", {"host": "yarn"}, "Spark on YARN needs the cluster's settings"),
         ("kubernetes", {"extra": {"kube_config_path": "/etc/hostname"}}, "no file that a connection names"),
         ("spark", {"host": "k8s://https://127.0.0.1:1", "extra": {"in_cluster": True}}, "this is no pod"),
     ],
@@ -174,6 +186,8 @@ def test_a_cluster_is_asked_for_its_version_and_for_spark(
 def test_what_is_not_asked_is_neither_well_nor_unwell(
     monkeypatch: pytest.MonkeyPatch, conn_type: str, fields: dict[str, Any], why: str
 ) -> None:
+    for name in hadoop.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     connect(monkeypatch, "lake_spark", conn_type, **fields)
     found = asked("Spark")
     assert (found.state, found.word) == ("unknown", "not asked")

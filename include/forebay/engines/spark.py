@@ -1,4 +1,4 @@
-"""PySpark programs on this machine: spark-submit in local mode with the catalog `lake` configured."""
+"""PySpark programs driven from this machine, with the catalog `lake` configured: local, on a standalone master, or on YARN."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from forebay.engines import spark_classes
 from forebay.engines.background import Cancelled, EngineError
 from forebay.engines.results import TableResult
 from forebay.lake.connection import CatalogConfig
+from forebay.machine import hadoop
 from forebay.machine.jars import pinned
 
 _OPENED = (
@@ -28,6 +31,7 @@ _OPENED = (
     *("java.util.concurrent", "java.util.concurrent.atomic", "jdk.internal.ref", "sun.nio.ch", "sun.nio.cs"),
     *("sun.security.action", "sun.util.calendar"),
 )
+_YARN_SECONDS = 5.0
 _MEMORY = re.compile(r"[1-9]\d*[kmgKMG]")
 # Airflow's own settings (its database, its keys) are none of a program's business.
 _WITHHELD = ("AIRFLOW__", "_AIRFLOW", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "FOREBAY_OIDC_", "SUPERVISOR_")
@@ -44,6 +48,11 @@ logger.native.level = error
 logger.events.name = org.apache.spark.deploy.history.RollingEventLogFilesWriter
 logger.events.level = info
 """
+_YARN_LOG4J = """\
+logger.yarn.name = org.apache.spark.deploy.yarn.Client
+logger.yarn.level = info
+"""
+"""Where the application stands: a queue may keep it waiting."""
 _PAGE_LOG4J = """\
 logger.page.name = org.apache.spark.util.Utils
 logger.page.level = info
@@ -68,9 +77,13 @@ class SparkEngine:
         jars: str,
         master: str = "local[*]",
         driver_memory: str = "1g",
+        modules: Mapping[str, str] | None = None,
         java_home: Path | None = None,
     ) -> None:
+        """`modules` are the texts of what a program may import, by path; executors elsewhere get them with the jars."""
         self.config, self._jars, self._master, self._memory = config, jars, master, driver_memory
+        self._modules = modules or {}
+        self._hadoop = hadoop.folder() if master == hadoop.MASTER else None
         home = java_home or os.environ.get("JAVA_HOME")
         self._java = Path(home, "bin", "java") if home else Path(shutil.which("java") or "java")
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,6 +111,8 @@ class SparkEngine:
         started = time.monotonic()
         if not Path(application).is_file():
             raise EngineError(f"There is no program {application}.")
+        if self._hadoop is not None:
+            _answers(hadoop.resource_managers(self._hadoop))
         before = snapshots(self.config, writes)
         folder = Path(tempfile.mkdtemp(prefix="forebay-spark-"))
         tail: deque[str] = deque(maxlen=400)
@@ -168,13 +183,14 @@ class SparkEngine:
         if not _MEMORY.fullmatch(self._memory):
             raise EngineError(f"driver_memory: {self._memory!r} is no size such as 1g or 512m.")
         page = str(conf.get("spark.ui.enabled")).lower() == "true"
-        (folder / "log4j2.properties").write_text(LOG4J + _PAGE_LOG4J * page)
+        logged = LOG4J + _PAGE_LOG4J * page + _YARN_LOG4J * (self._master == hadoop.MASTER)
+        (folder / "log4j2.properties").write_text(logged)
         settings = {
             "spark.master": self._master,
             "spark.ui.enabled": "false",
             "spark.ui.port": "0",
             "spark.redaction.regex": _HIDDEN,
-            **self._reach(),
+            **self._reach(folder),
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.shuffle.partitions": "8",
@@ -224,15 +240,25 @@ class SparkEngine:
     def _local(self) -> bool:
         return self._master.startswith("local")
 
-    def _reach(self) -> dict[str, str]:
-        """A program of this machine's own listens to nobody else; executors elsewhere need the driver, and the jars from it."""
+    def _reach(self, folder: Path) -> dict[str, str]:
+        """A program of this machine's own listens to nobody else; executors elsewhere need the driver, and from it the jars
+        and what the program imports.
+        """
         if self._local:
             return {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-        return {"spark.jars": ",".join(self._jar_files())}
+        reach = {"spark.jars": ",".join(self._jar_files())}
+        if self._modules:
+            archive = folder / "modules.zip"
+            with zipfile.ZipFile(archive, "w") as content:
+                for path, text in self._modules.items():
+                    content.writestr(path, text)
+            reach["spark.submit.pyFiles"] = str(archive)
+        return reach
 
     def classpath(self) -> str:
-        """What Java finds Spark and the pinned jars by."""
-        return ":".join([f"{spark_home()}/jars/*", *self._jar_files()])
+        """What Java finds Spark and the pinned jars by, and a cluster's settings."""
+        settings = [str(self._hadoop)] if self._hadoop else []
+        return ":".join([*settings, f"{spark_home()}/jars/*", *self._jar_files()])
 
     def _jar_files(self) -> list[str]:
         # The folder is shared by all checkouts: only the pinned files count.
@@ -253,12 +279,29 @@ class SparkEngine:
             "SPARK_CONF_DIR": str(folder),
             "SPARK_LOCAL_DIRS": str(folder),
             **({"SPARK_LOCAL_IP": "127.0.0.1"} if self._local else {}),
+            # Spark hands the files of both to its executors.
+            **(dict.fromkeys(hadoop.VARIABLES, str(self._hadoop)) if self._hadoop else {}),
             "PYSPARK_PYTHON": sys.executable,
             "PYSPARK_DRIVER_PYTHON": sys.executable,
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
             "FOREBAY_PARAMETERS": parameters(values),
         }
+
+
+def _answers(places: Sequence[tuple[str, int]]) -> None:
+    """Raises EngineError where no ResourceManager takes connections: Hadoop's client would try for a quarter of an hour."""
+    why = ""
+    for place in places:
+        try:
+            socket.create_connection(place, _YARN_SECONDS).close()
+            return
+        except OSError as error:
+            why = str(error)
+    raise EngineError(
+        f"YARN does not answer: no connection to {', '.join(f'{host}:{port}' for host, port in places)} ({why}). See that "
+        "its ResourceManager runs, and that this machine may reach it."
+    )
 
 
 def spark_home() -> str:

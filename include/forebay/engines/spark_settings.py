@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from forebay.engines.background import EngineError
@@ -139,6 +140,51 @@ def event_log(extra: Mapping[str, Any]) -> dict[str, str]:
         "spark.eventLog.dir": events,
         "spark.eventLog.rolling.enabled": "true",
     }
+
+
+def shared_out(extra: Mapping[str, Any], own: Mapping[str, Any], *, standalone: bool) -> dict[str, str]:
+    """Settings for the executors that a task asks for, and the connection's extra where the task does not; of what
+    neither says, the cluster's own is used.
+    """
+    usual = dict(extra.get("executors") or {})
+    if "instances" in usual:
+        usual.setdefault("min", usual.pop("instances"))
+    if "min" in own:
+        usual.pop("max", None)
+    said = {name: str(value) for name, value in {**usual, **own}.items()}
+    conf = {f"spark.executor.{name}": said[name] for name in ("cores", "memory") if name in said}
+    number = {
+        name: _number(extra, f"executors.{name}", said[name]) for name in ("min", "max") if name in said
+    }
+    if not number:
+        return conf
+    most = number.get("max", number.get("min", 1))
+    least = min(number.get("min", 1), most)
+    if least != most:
+        dynamic = "spark.dynamicAllocation."
+        conf |= {f"{dynamic}enabled": "true", f"{dynamic}shuffleTracking.enabled": "true"}
+        conf |= {f"{dynamic}minExecutors": str(least), f"{dynamic}maxExecutors": str(most)}
+    elif standalone:
+        # A standalone master counts cores, not executors.
+        cores = _number(extra, "executors.cores", said.get("cores", 1))
+        conf |= {"spark.executor.cores": str(cores), "spark.cores.max": str(least * cores)}
+    else:
+        conf["spark.executor.instances"] = str(least)
+    return conf
+
+
+def modules(folders: Iterable[str]) -> dict[str, str]:
+    """The text of each Python file below the folders by its path there; of two with one path, the first folder's.
+
+    Forebay itself is installed wherever a program runs.
+    """
+    found: dict[str, str] = {}
+    for folder in map(Path, folders):
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(folder).as_posix()
+            if not name.startswith("forebay/"):
+                found.setdefault(name, path.read_text(encoding="utf-8"))
+    return found
 
 
 def plain(value: object) -> str:

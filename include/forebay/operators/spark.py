@@ -91,22 +91,24 @@ class SparkOperator(ForebayOperator):
             assert self._who is not None
             return self.report(context, self._cluster.run(self._who, self.catalog(), self.writes))
         from forebay.engines.spark import SparkEngine
-        from forebay.engines.spark_settings import event_log
+        from forebay.engines.spark_settings import modules
 
         values = self.values(context)
-        extra = connection.extra_dejson
+        extra, where = connection.extra_dejson, master(connection)
+        local = where.startswith("local")
         engine = SparkEngine(
             self.catalog(),
             jars=os.environ.get("FOREBAY_JARS", ""),
-            master=master(connection),
+            master=where,
             driver_memory=self.driver_memory or str(extra.get("driver_memory", "1g")),
+            modules={} if local else modules(self.folders),
         )
         self._engine = engine
         results = engine.run(
             self.application,
             [fill(text, values) for text in self.arguments],
             values=values,
-            conf={**event_log(extra), **self.conf},
+            conf={**of_connection(extra, where, self.executors), **self.conf},
             writes=self.writes,
             log=lambda line: self.log.info("%s", line),
             on_application=self.keep_application(context),
@@ -137,9 +139,26 @@ class SparkOperator(ForebayOperator):
             self._cluster.collected(self._who)
 
 
+def of_connection(extra: dict[str, Any], where: str, executors: dict[str, Any]) -> dict[str, str]:
+    """Spark's settings by the extra of a connection of type `spark`, with the executors that a task asks for."""
+    from forebay.engines.spark_settings import event_log, plain, shared_out
+
+    conf = event_log(extra)
+    if not where.startswith("local"):
+        conf |= shared_out(extra, executors, standalone=where.startswith("spark://"))
+    if extra.get("queue"):
+        conf["spark.yarn.queue"] = str(extra["queue"])
+    return conf | {str(key): plain(value) for key, value in (extra.get("conf") or {}).items()}
+
+
 def master(connection: Connection) -> str:
     """Where a connection of type `spark` sends programs, in Spark's words; a standalone master has a port."""
     host = connection.host or "local[*]"
+    if str(connection.extra_dejson.get("deploy-mode") or "client") != "client":
+        raise ForebayError(
+            f"connection {connection.conn_id}: deploy-mode is {connection.extra_dejson['deploy-mode']}. A task follows its "
+            "program, so the driver is with the task: take deploy-mode out of the extra, or say client."
+        )
     if not host.startswith("spark://"):
         return host
     named = host.removeprefix("spark://").split(",")

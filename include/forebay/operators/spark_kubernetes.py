@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay.engines.background import EngineError
 from forebay.engines.spark_kubernetes import SparkOnKubernetes
-from forebay.engines.spark_settings import Cluster, Executors, Program, Resources, plain
+from forebay.engines.spark_settings import Cluster, Executors, Program, Resources, modules, plain
 from forebay.lake.identity import Run
 from forebay.spec.text import fill
 
@@ -111,19 +111,13 @@ def asked(operator: SparkOperator, cluster: Cluster) -> Cluster:
 
 
 def program(operator: SparkOperator, context: Context) -> Program:
-    """The task's program with everything that it may import; Forebay itself is in the image."""
+    """The task's program with everything that it may import."""
     values = operator.values(context)
     if not Path(operator.application).is_file():
         raise EngineError(f"There is no program {operator.application}.")
-    files: dict[str, str] = {}
-    for folder in map(Path, operator.folders):
-        for path in sorted(folder.rglob("*.py")):
-            name = path.relative_to(folder).as_posix()
-            if not name.startswith("forebay/"):
-                files.setdefault(name, path.read_text(encoding="utf-8"))
     return Program(
         main=Path(operator.application).relative_to(operator.folders[0]).as_posix(),
-        files=files,
+        files=modules(operator.folders),
         arguments=tuple(fill(text, values) for text in operator.arguments),
         conf={key: plain(value) for key, value in operator.conf.items()},
         values=values,

@@ -22,7 +22,7 @@ Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
 
 
 class Executors(Closed):
-    """The processes that share a program's work on Kubernetes; on one machine there is one, the driver."""
+    """The processes that share a program's work on a cluster; on one machine there is one, the driver."""
 
     min: int | None = Field(
         default=None, ge=1, le=1000, description="How many at least; the connection's as default."
@@ -73,7 +73,7 @@ writes: [sales.silver_orders]
         default=None, description="Memory of the driver, e.g. 2g; the connection's as default."
     )
     executors: Executors | None = Field(
-        default=None, description="How many executors, and what each gets, where Spark runs on Kubernetes."
+        default=None, description="How many executors, and what each gets, where Spark runs on a cluster."
     )
 
     def problems(self, job: LoadedJob, project: Project) -> Iterator[Problem]:

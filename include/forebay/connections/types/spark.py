@@ -1,4 +1,4 @@
-"""Spark: local in each task, a standalone master, or a Kubernetes cluster; and the catalog it reads."""
+"""Spark: local in each task, a standalone master, YARN, or a Kubernetes cluster; and the catalog it reads."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from forebay.connections.network import Place, Wrong
 from forebay.connections.types import kubernetes
 from forebay.connections.types.duckdb import catalog_of
 from forebay.errors import ForebayError
+from forebay.machine import hadoop
 
 TITLE = "Spark"
 PLAN: tuple[str, ...] = (START, LIST)
@@ -45,25 +46,34 @@ async def check(check: Check) -> None:
         await _programs(check)
     else:
         check.plan = (RESOLVE, CONNECT, TLS, START, LIST)
-        await _standalone(check, host)
+        await _cluster(check, host)
         await _programs(check)
     await catalog_of(check)
 
 
 def masters(connection: Connection) -> list[Place]:
-    """The standalone masters that a connection names. Raises ValueError for what is no address."""
+    """The standalone masters that a connection names, or the ResourceManagers of YARN that this machine's settings do.
+
+    Raises ValueError for what is no address, and HadoopError.
+    """
+    if connection.host == hadoop.MASTER:
+        return [Place(host, port) for host, port in hadoop.resource_managers(hadoop.folder())]
     named = (each.partition(":") for each in connection.host.removeprefix("spark://").split(","))
     return [Place(name, connection.port or int(port or _MASTER)) for name, _, port in named]
 
 
-async def _standalone(check: Check, host: str) -> None:
+async def _cluster(check: Check, host: str) -> None:
     try:
-        place = masters(check.connection)[0]
+        places = masters(check.connection)
+    except ForebayError as error:
+        async with check.step(RESOLVE, "Read Hadoop's settings"):
+            raise Wrong(str(error)) from None
     except ValueError:
         async with check.step(RESOLVE, "Read the address"):
-            raise Wrong(f"'{host}' is no address", "Write it as spark://host:7077") from None
-        return
-    stream = await check.line(place)
+            raise Wrong(f"'{host}' is no address", "Write it as spark://host:7077, or say yarn") from None
+    for other in places[1:]:
+        check.fact("stands in", other)
+    stream = await check.line(places[0])
     await stream.aclose()
 
 
