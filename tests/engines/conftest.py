@@ -100,5 +100,7 @@ def lake(config: CatalogConfig, lens: str, namespace: str) -> Lake:
 
 
 @pytest.fixture
-def start(config: CatalogConfig, lens: str) -> Start:
-    return Start(config, lens)
+def start(config: CatalogConfig, lens: str) -> Iterator[Start]:
+    made = Start(config, lens)
+    yield made
+    made.end()

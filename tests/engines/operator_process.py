@@ -17,17 +17,26 @@ class Start:
 
     def __init__(self, config: CatalogConfig, lens: str) -> None:
         self.config, self.lens = config, lens
+        self._started: list[subprocess.Popen[str]] = []
 
     def __call__(
         self, kind: str, arguments: dict[str, Any], spark: Mapping[str, Any] | None = None
     ) -> subprocess.Popen[str]:
         script = Path(__file__).with_name("killed_task.py")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(script), json.dumps([kind, arguments, self._connections(spark or {})])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kills those that are still there; what they started ends with them."""
+        for process in self._started:
+            process.kill()
+            process.wait()
 
     def _connections(self, spark: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return {

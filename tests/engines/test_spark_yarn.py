@@ -38,7 +38,7 @@ ENDLESS = """\
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.appName("for ever").getOrCreate()
 spark.sparkContext.parallelize([1]).count()
-print("RUNNING", flush=True)
+print("AT WORK", flush=True)
 spark.range(10**15).selectExpr("sum(id * id % 7)").collect()
 """
 
@@ -89,7 +89,7 @@ def test_killed_it_leaves_nothing_on_the_cluster(
     program = tmp_path / "forever.py"
     program.write_text(ENDLESS)
     process = start("spark", {"application": str(program), "executors": EXECUTORS}, on_yarn(tmp_path))
-    wait_for(process, "RUNNING")
+    wait_for(process, "AT WORK")
     # The one that keeps the application, and an executor.
     assert yarn.said()["containersAllocated"] == 2
     killed = time.monotonic()
