@@ -193,13 +193,27 @@ def openbao() -> str:
 
 def redis() -> tuple[str, dict[str, str]]:
     """The server out of Debian's packages, and where its libraries are."""
-    told = run([_apt().replace("apt-get", "apt-cache"), "depends", "-i", "redis-tools"], timeout=300)
-    needed = {
-        word for line in told.splitlines() if (word := line.rpartition("Depends: ")[2]).startswith("lib")
-    }
-    folder = _unpacked("redis", "redis-server", "redis-tools", *sorted(needed - {"libc6"}))
+    return _with_libraries("redis", "usr/bin/redis-server", "redis-server", "redis-tools")
+
+
+def skopeo() -> tuple[str, dict[str, str]]:
+    """The program that asks registries, out of Debian's packages, and where its libraries are."""
+    return _with_libraries("skopeo", "usr/bin/skopeo", "skopeo")
+
+
+def _with_libraries(name: str, program: str, *packages: str) -> tuple[str, dict[str, str]]:
+    needed, asked = set[str](), list(packages)
+    while asked:
+        told = run([_apt().replace("apt-get", "apt-cache"), "depends", "-i", *asked], timeout=300)
+        found = {
+            word for line in told.splitlines() if (word := line.rpartition("Depends: ")[2]).startswith("lib")
+        }
+        # The C library has to be the one that the programs of this machine have.
+        asked = sorted(found - needed - {"libc6"})
+        needed.update(asked)
+    folder = _unpacked(name, *packages, *sorted(needed))
     libraries = ":".join(sorted({str(path.parent) for path in folder.rglob("lib*.so*")}))
-    return str(folder / "usr/bin/redis-server"), {"LD_LIBRARY_PATH": libraries}
+    return str(folder / program), {"LD_LIBRARY_PATH": libraries}
 
 
 def _tools() -> Path:

@@ -127,6 +127,12 @@ def test_missing_digests_are_named() -> None:
     assert "no digest" not in CliRunner().invoke(group, ["images", "--only", "jar"]).stderr
 
 
+def test_digests_are_looked_up_by_skopeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = CliRunner().invoke(group, ["images", "--resolve"])
+    assert "skopeo is not on PATH" in str(done.exception)
+
+
 def _printed(*arguments: str) -> list[list[str]]:
     done = CliRunner().invoke(group, ["platform", "--print", *arguments])
     assert done.exit_code == 0, done.output
