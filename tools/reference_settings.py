@@ -92,6 +92,8 @@ KUBERNETES = {
     "conf": "Spark's own settings",
     "start_seconds": "how long a driver may take to start, 600",
     "keep_seconds": "how long an application that has ended is kept, 3600; its pods and their logs stay as long",
+    "events": "where Spark keeps what its history server shows, a folder that drivers and it reach, such as `file:///shared/events`; "
+    "`history` is that server's address, which runs' pages then link to",
     "logs": "where executors' logs and Kubernetes' events are kept, such as `s3://logs/spark`: below it "
     "`<workspace>/<job>/<run>/<task>/<try>/`, written with the catalog connection's keys. Without it the last lines of them "
     "are in the task's log",
@@ -128,6 +130,9 @@ def page(root: Path) -> str:
         "certificate authorities, `http_scheme` is `https` where there is a password. Queries of the SQL page log in as\n"
         "`worksheet_user` with `worksheet_password` and see Trino's catalog `worksheet_catalog`: a user whom Trino's access\n"
         "control lets read that catalog and no more. Without that catalog one that lets nobody write is made for them.\n",
+        "`lake_spark` of type `spark` runs programs here (`local[*]`), on a standalone master (`spark://host:7077`) or on YARN\n"
+        "(`yarn`; where that is say Hadoop's settings, in `HADOOP_CONF_DIR` of Airflow's environment). Its `extra` has `catalog`,\n"
+        "`driver_memory`, `executors`, `conf` and `events` as below, and for YARN `queue`.\n",
         "`lake_spark` of type `kubernetes` runs Spark programs on a cluster, by the Spark operator. How the cluster is reached\n"
         "is said as Airflow's provider for Kubernetes has it (`in_cluster`, `kube_config`, …); besides, its `extra` has:\n",
         *_rows("key | what it does", [f"`{name}` | {words}" for name, words in KUBERNETES.items()]),
