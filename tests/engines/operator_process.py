@@ -23,13 +23,13 @@ class Start:
     ) -> subprocess.Popen[str]:
         script = Path(__file__).with_name("killed_task.py")
         return subprocess.Popen(
-            [sys.executable, str(script), json.dumps([kind, arguments, self._connections(spark or {})])],
+            [sys.executable, str(script), json.dumps([kind, arguments, self.connections(spark or {})])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def _connections(self, spark: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def connections(self, spark: Mapping[str, Any] = {}) -> dict[str, dict[str, Any]]:
         return {
             "lake_catalog": {
                 "host": self.config.uri,
