@@ -105,7 +105,7 @@ def test_a_run_publishes_what_it_put_together(job: Job, capsys: pytest.CaptureFi
     name = job.namespace
     _, result = job.task("files", 1)
     told = result["tables"]
-    assert (told[f"{name}.many"]["files"], told[f"{name}.many"]["rows"]) == ((3, 1), 3)
+    assert (told[f"{name}.many"]["files"], told[f"{name}.many"]["rows"]) == ([3, 1], 3)
     said = capsys.readouterr().out
     for line in (
         f"{name}.many: 3 files became 1, 3 rows as before",

@@ -40,7 +40,8 @@ class TableResult:
     def xcom(self) -> dict[str, Any]:
         """As a small dictionary."""
         return {
-            key: value
+            # Airflow gives a tuple back as something else.
+            key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
             if key != "table" and (value or (key in ("rows", "inserted") and self.mode != MAINTAIN))
         }
