@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from dataclasses import replace
@@ -37,6 +38,7 @@ from pyiceberg.types import (
     TimeType,
     UUIDType,
 )
+from trino_server import TrinoServer
 
 from forebay.engines.compaction import compact, look
 from forebay.engines.duckdb import DuckDBEngine, lake_name
@@ -116,6 +118,8 @@ class Typed:
             schema.delete_column("gone")
             schema.rename_column("name", "called")
             schema.update_column("id", LongType())
+            schema.update_column("f", DoubleType())
+            schema.update_column("small", DecimalType(18, 2))
             schema.add_column("new", StringType())
             schema.add_column(("inner", "z"), LongType())
             schema.add_column(("many", "element", "z"), StringType())
@@ -162,6 +166,68 @@ class Typed:
         return list(table.scan().plan_files())
 
 
+def put_together(config: CatalogConfig, name: str, trino: TrinoServer | None, small: int = SMALL) -> bool:
+    """Whether there was something to do."""
+    kind = "trino" if trino else "duckdb"
+    who = TaskTry("files.job", uuid.uuid4().hex, "t", engine=kind, writes=(name,), began=time.time())
+    with Rest(config) as rest:
+        if not look(rest, name, small).to_do:
+            return False
+        seen = config.seen_by(who)
+        with trino.engine(seen, who) if trino else DuckDBEngine(seen) as engine:
+            compact(engine, rest, who, name, small)
+    return True
+
+
+def test_files_grow_until_they_are_small_no_more(config: CatalogConfig, lens: str, namespace: str) -> None:
+    config, name = replace(config, lens=lens), f"{namespace}.t"
+    catalog = config.pyiceberg()
+    catalog.create_namespace_if_not_exists(namespace)
+    table = catalog.create_table(name, pa.schema([("n", pa.int64()), ("noise", pa.binary())]))
+    for number in range(7):
+        table.append(pa.table({"n": [number], "noise": [os.urandom(600_000)]}))
+    assert put_together(config, name, None, 1 << 20)
+    table.refresh()
+    files = list(table.scan().plan_files())
+    # Four are above twice the size, and the other three become one as well.
+    assert sorted(each.file.record_count for each in files) == [3, 4]
+    assert sorted(table.scan(selected_fields=("n",)).to_arrow()["n"].to_pylist()) == list(range(7))
+    assert not put_together(config, name, None, 1 << 20)
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "trino"])
+def test_files_of_a_partitioning_by_a_dropped_column(
+    request: pytest.FixtureRequest, config: CatalogConfig, lens: str, namespace: str, kind: str
+) -> None:
+    config, name = replace(config, lens=lens), f"{namespace}.t"
+    catalog = config.pyiceberg()
+    catalog.create_namespace_if_not_exists(namespace)
+    table = catalog.create_table(
+        name, pa.schema([("n", pa.int64()), ("old", pa.string()), ("new", pa.string())])
+    )
+    with table.update_spec() as spec:
+        spec.add_identity("old")
+    for number in range(2):
+        table.append(pa.table({"n": [number, number + 10], "old": ["a", "b"], "new": ["x", None]}))
+    with table.update_spec() as spec:
+        spec.remove_field("old")
+        spec.add_identity("new")
+    with table.update_schema() as schema:
+        schema.delete_column("old")
+    for number in range(2):
+        table.append(pa.table({"n": [number + 100], "new": ["y"]}))
+    trino = request.getfixturevalue("trino") if kind == "trino" else None
+    put_together(config, name, trino)
+    with DuckDBEngine(config) as engine:
+        found = engine.query(f"SELECT * FROM {lake_name(name)} ORDER BY n").to_pylist()
+    assert [tuple(row.values()) for row in found] == [
+        (0, "x"), (1, "x"), (10, None), (11, None), (100, "y"), (101, "y")
+    ]  # fmt: skip
+    now = load(config, name)
+    assert now is not None
+    assert len([task for task in now.scan().plan_files() if "new=y" in task.file.file_path]) == 1
+
+
 @pytest.mark.parametrize("ordered", [False, True], ids=["as they come", "ordered"])
 @pytest.mark.parametrize("kind", ["duckdb", "trino"])
 def test_rows_are_the_same(
@@ -171,20 +237,12 @@ def test_rows_are_the_same(
     rows, by_duckdb = made.rows(), made.by_duckdb()
     assert len(rows) == len(by_duckdb) == 31
     assert any(each.delete_files for each in made.files())
-    with Rest(made.config) as rest:
-        for number in range(3):
-            if not look(rest, made.name, SMALL).to_do:
-                break
-            who = TaskTry(
-                f"{namespace}.job", f"r{number}", "t", engine=kind, writes=(made.name,), began=time.time()
-            )
-            seen = made.config.seen_by(who)
-            trino = request.getfixturevalue("trino") if kind == "trino" else None
-            with trino.engine(seen, who) if trino else DuckDBEngine(seen) as engine:
-                compact(engine, rest, who, made.name, SMALL)
-            assert made.rows() == rows
-            assert made.by_duckdb() == by_duckdb
-        assert not look(rest, made.name, SMALL).to_do
+    trino = request.getfixturevalue("trino") if kind == "trino" else None
+    for _ in range(3):
+        to_do = put_together(made.config, made.name, trino)
+        assert made.rows() == rows
+        assert made.by_duckdb() == by_duckdb
+    assert not to_do
     files = made.files()
     assert not any(each.delete_files for each in files)
     assert len(files) < 12

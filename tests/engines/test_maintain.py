@@ -58,6 +58,11 @@ class Job:
         with DuckDBEngine(config or self.config) as engine:
             engine.write(select, TableDefinition(f"{self.namespace}.{table}"), "append")
 
+    def publish_each(self) -> None:
+        path = self.loaded.path
+        path.write_text(f"publish: each\n{path.read_text()}")
+        self.loaded = Project(path.parents[2]).load_job(self.namespace, "files")
+
     def task(self, key: str, number: int, *, until: str = "") -> Any:
         """A try of a task; with `until: execute` its process dies when it has committed."""
         operator = build_dag(self.loaded).get_task(key)
@@ -156,6 +161,12 @@ def test_rows_that_others_add_before_it_is_published_stay(job: Job) -> None:
     job.write("many", "SELECT 9 AS n")
     job.task("publish", 1)
     assert (job.files("many"), job.rows("many")) == (2, [0, 1, 2, 9])
+
+
+def test_with_publish_each_the_task_publishes_itself(job: Job) -> None:
+    job.publish_each()
+    operator, _ = job.task("files", 1)
+    assert (job.files("many"), job.rows("many"), operator.outlets) == (1, [0, 1, 2], [])
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])

@@ -34,7 +34,8 @@ def rewrite(engine: DuckDBEngine, name: str, table: Table, small: int) -> None:
     draft = Draft(engine.config, TableDefinition(name), (), table)
     made: list[DataFile] = []
     gone: list[FileScanTask] = []
-    for together in chosen(list(table.scan().plan_files()), small):
+    readable = [task for task in table.scan().plan_files() if _replaceable(table, task)]
+    for together in chosen(readable, small):
         engine.background.check()
         files = _written(engine, draft, table, together)
         before, after = (
@@ -70,6 +71,12 @@ def chosen(tasks: Sequence[FileScanTask], small: int) -> list[list[FileScanTask]
         for group in groups
         if len(group) > 1 or any(each.delete_files for each in group)
     ]
+
+
+def _replaceable(table: Table, task: FileScanTask) -> bool:
+    """Whether PyIceberg finds its manifest: not by a partition of a column that was dropped since."""
+    fields = table.specs()[task.file.spec_id].fields
+    return {each.source_id for each in fields} <= table.schema().field_ids
 
 
 def _written(
