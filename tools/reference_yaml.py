@@ -38,6 +38,7 @@ KINDS = {
     base.CONNECTION: "connection id",
     base.FUNCTION: "dotted name",
     base.FILE: "file name",
+    base.SIZE: "size",
     PARTITION: "partition",
     SORT: "sort column",
     JOB: "job",

@@ -33,6 +33,7 @@ _MODULES = (
     "forebay.operators.checks",
     "forebay.operators.engine",
     "forebay.operators.ingest",
+    "forebay.operators.maintain",
     "forebay.operators.publish",
     "forebay.operators.python",
     "forebay.operators.run_job",

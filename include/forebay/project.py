@@ -83,6 +83,16 @@ class LoadedJob:
         """Every table the job writes, once."""
         return tuple(dict.fromkeys(table for task in self.spec.tasks for table in task.writes))
 
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        """Every table whose files the job writes anew and whose rows it leaves, once."""
+        return tuple(dict.fromkeys(table for task in self.spec.tasks for table in task.rewrites))
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """Every table that its tasks write beside those that runs publish, once."""
+        return tuple(dict.fromkeys(table for task in self.spec.tasks for table in task.keeps(self.workspace)))
+
     def sql_path(self, name: str) -> Path:
         """The file of a sql task."""
         return self.workspace.root / SQL_FOLDER / self.workspace.name / name

@@ -180,8 +180,10 @@ def _task_problems(job: LoadedJob, index: int, task: BaseTask, project: Project)
 
 
 def written(task: BaseTask) -> Iterator[Problem]:
-    """Every table a task writes, after its path below the task."""
+    """Every table a task writes, or whose files it writes anew, after its path below the task."""
     named = getattr(task, "table", None)
+    for position, table in enumerate(task.rewrites):
+        yield ("tables", position), table
     for position, table in enumerate(task.writes):
         yield ("table",) if named else ("writes", position), table
 

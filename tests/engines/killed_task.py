@@ -25,10 +25,12 @@ def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, 
     airflow.sdk.BaseHook.get_connection = get_connection  # type: ignore[method-assign,assignment]
     if kind == "sql":
         from forebay.operators.sql import SqlOperator as Operator
+    elif kind == "maintain":
+        from forebay.operators.maintain import MaintainOperator as Operator  # type: ignore[assignment]
     else:
         from forebay.operators.spark import SparkOperator as Operator  # type: ignore[assignment]
     operator = Operator(task_id="t", **arguments)
-    writes = tuple(arguments.get("writes") or [str(arguments.get("table"))])
+    writes = tuple(arguments.get("writes") or arguments.get("tables") or [str(arguments.get("table"))])
     operator._who = TaskTry("lab.job", "r", task="t", writes=writes)
     signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
     moment = datetime(2020, 1, 2, tzinfo=UTC)

@@ -24,7 +24,7 @@ class Start:
     ) -> subprocess.Popen[str]:
         script = Path(__file__).with_name("killed_task.py")
         process = subprocess.Popen(
-            [sys.executable, str(script), json.dumps([kind, arguments, self._connections(spark or {})])],
+            [sys.executable, str(script), json.dumps([kind, arguments, self.connections(spark or {})])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -38,7 +38,7 @@ class Start:
             process.kill()
             process.wait()
 
-    def _connections(self, spark: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def connections(self, spark: Mapping[str, Any] = {}) -> dict[str, dict[str, Any]]:
         return {
             "lake_catalog": {
                 "host": self.config.uri,

@@ -29,7 +29,7 @@ from forebay.lake.publish import publish
 from forebay.lake.rest import Rest
 from forebay.lake.tables import TableDefinition, load
 from forebay.project import LoadedJob, Project
-from forebay.tasks import checks, ingest, python, sql
+from forebay.tasks import checks, ingest, maintain, python, sql
 
 TESTS = Path(__file__).parents[1]
 PARTS = ("dags", "sql", "spark_jobs", "include/flights")
@@ -53,7 +53,7 @@ GIVEN = {
     "killed.given": "SELECT CAST(2 AS BIGINT) AS factor",
 }  # fmt: skip
 
-OURS = (sql.Task, checks.Task, ingest.Task, python.Task)
+OURS = (sql.Task, checks.Task, ingest.Task, maintain.Task, python.Task)
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _ANSWERS = {"all_done", "at_least_one_failed", "all_failed"}
 _VERDICTS = ("task", "table_name", "rule", "severity", "verdict", "element_count", "unexpected_count")
@@ -82,10 +82,12 @@ TEXTS = sorted(ALL.keys() - {ENDLESS, *NO_SQL})
 
 @dataclass
 class Came:
-    """What a job came to: how each of its tasks ended, and the tables that it and its checks write."""
+    """What a job came to: how each of its tasks ended, the tables that it and its checks write, and how many files those
+    have that it put together."""
 
     tasks: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
 
 
 class Target:
@@ -137,11 +139,13 @@ class Target:
         )
         if held and all(state == "success" for key, state in came.tasks.items() if key not in needed):
             with Rest(self.config) as rest:
-                publish(rest, Run(job.dag_id, self.run), job.writes)
+                publish(rest, Run(job.dag_id, self.run), (*job.writes, *job.rewrites))
         results = {
             f"{job.workspace.name}.check_results" for task in tasks.values() if isinstance(task, checks.Task)
         }
-        came.tables = {name: self.rows(name, job.dag_id) for name in {*job.writes, *results}}
+        came.tables = {name: self.rows(name, job.dag_id) for name in {*job.writes, *job.rewrites, *results}}
+        there = {name: found for name in job.rewrites if (found := load(self.config, name)) is not None}
+        came.files = {name: len(list(found.scan().plan_files())) for name, found in there.items()}
         return came
 
     def task(self, job: LoadedJob, operator: Any, task: Any) -> str:
@@ -213,8 +217,8 @@ class Target:
 
 
 def reads(job: LoadedJob) -> set[str]:
-    """Tables that its SQL and its checks read."""
-    found: set[str] = set()
+    """Tables that its SQL and its checks read, or whose files it puts together."""
+    found = set(job.rewrites)
     for task in job.spec.tasks:
         if isinstance(task, sql.Task):
             text = job.sql_path(task.file).read_text() if task.file else str(task.sql)
@@ -264,8 +268,13 @@ def test_what_is_left_out_has_nothing_that_a_sql_engine_does() -> None:
 def test_a_job_comes_to_the_same_on_both(targets: dict[str, dict[str, Came]], name: str) -> None:
     one, other = targets["duckdb"][name], targets["trino"][name]
     assert one.tasks == other.tasks
+    assert one.files == other.files
     for table, held in one.tables.items():
         assert held == other.tables[table], table
+
+
+def test_files_are_put_together(targets: dict[str, dict[str, Came]]) -> None:
+    assert [targets[kind]["lab.files"].files["lab.pieces"] for kind in ("duckdb", "trino")] == [1, 1]
 
 
 def test_most_of_them_end_well_and_write_rows(targets: dict[str, dict[str, Came]]) -> None:

@@ -66,6 +66,33 @@ def test_everything_a_job_can_say(lab: Lab) -> None:
     )
 
 
+def test_small_files_are_put_together_and_no_job_is_told(lab: Lab) -> None:
+    assert lab.run("lab.pieces")[0]["state"] == "success"
+    assets = lab.api.get("/assets", name_pattern="lab.pieces")["assets"]
+    events = {"asset_id": next(asset["id"] for asset in assets if asset["name"] == "lab.pieces")}
+    before = lab.api.get("/assets/events", **events)["total_entries"]
+    assert before == 1
+    said = lab.forebay("run", "lab.files")
+    assert said.returncode == 0, said.stdout + said.stderr
+    for text in (
+        "lab.pieces: 3 files became 1, 3 rows as before",
+        "lab.never_spark: the table does not exist",
+    ):
+        assert text in said.stdout
+    assert [row["n"] for row in sorted(rows(lab, "lab.pieces"), key=lambda row: str(row["n"]))] == [1, 2, 3]
+    assert len(list(lab.lake.pyiceberg().load_table("lab.pieces").scan().plan_files())) == 1
+    newest = lab.json("blame", "lab.pieces")[0]
+    assert (newest["operation"], newest["job"], newest["task"], newest["added"]) == (
+        "replace",
+        "lab.files",
+        "files",
+        0,
+    )
+    assert lab.api.get("/assets/events", **events)["total_entries"] == before
+    (run,) = lab.json("runs", "lab.files")
+    assert run["state"] == "published"
+
+
 def test_asset_events_carry_snapshot_and_rows(lab: Lab) -> None:
     lab.run("lab.everything")
     assets = lab.api.get("/assets", name_pattern="lab.squares")["assets"]

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from forebay.rules import cron_problem, find_cycle, timezone_problem
 from forebay.source import parse_document
 from forebay.spec import base, notifications, parameters, schedule, table, task, workspace
-from forebay.spec.base import duration_text, parse_duration
+from forebay.spec.base import duration_text, parse_duration, parse_size
 from forebay.spec.job import JobSpec
 from forebay.spec.mistakes import validate
 from forebay.spec.parameters import Parameter, ParameterError
@@ -69,6 +69,21 @@ def test_the_spec_layer_loads_without_heavy_packages() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [("1MB", 1 << 20), ("32MB", 32 << 20), ("1024MB", 1 << 30), ("1GB", 1 << 30)]
+)
+def test_sizes(value: str, size: int) -> None:
+    assert parse_size(value) == size
+
+
+@pytest.mark.parametrize(
+    "value", [32, True, None, "", "32", "0MB", "1.5GB", "2GB", "1025MB", "32mb", "32 MB", "-1MB", "9" * 99]
+)
+def test_what_is_no_size(value: object) -> None:
+    with pytest.raises(ValueError, match="must be a size such as 32MB"):
+        parse_size(value)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 from forebay.errors import Mistake, suggestion
@@ -26,8 +26,11 @@ def mistakes(loaded: Sequence[LoadedJob], files: Sequence[WorkspaceFile], unread
         yield from _tables(job, writers, files)
     # A table that nobody seems to write may be written by what cannot be read.
     unread = unread or any(map(_may_write_more, loaded))
+    kept = {table for job in loaded for table in job.keeps}
     for job in loaded:
         yield from _after(job, writers, unread)
+        if not unread:
+            yield from _rewritten(job, {*writers, *kept})
         yield from _started(job, jobs)
     yield from _circles(jobs, writers)
 
@@ -55,7 +58,7 @@ def _tables(
     for index, task in enumerate(job.spec.tasks):
         for below, table in written(task):
             path: Path = ("tasks", index, *below)
-            first, place = writers.setdefault(table, (job, path))
+            first, place = (job, path) if table in task.rewrites else writers.setdefault(table, (job, path))
             if first is not job:
                 line, _ = first.document.place(place)
                 message = (
@@ -87,6 +90,15 @@ def _after(job: LoadedJob, writers: dict[str, tuple[LoadedJob, Path]], unread: b
         if table not in writers and not unread:
             message = f"no job writes {table}, so this job would never start.{suggestion(table, writers, '')}"
             yield job.document.mistake(("schedule", "after", position), message)
+
+
+def _rewritten(job: LoadedJob, known: Collection[str]) -> Iterator[Mistake]:
+    for index, task in enumerate(job.spec.tasks):
+        for position, table in enumerate(task.rewrites):
+            path = ("tasks", index, "tables", position)
+            if table not in known and path not in job.wrong:
+                message = f"no job writes {table}, so it has no files.{suggestion(table, known, '')}"
+                yield job.document.mistake(path, message)
 
 
 def _started(job: LoadedJob, jobs: dict[str, LoadedJob]) -> Iterator[Mistake]:

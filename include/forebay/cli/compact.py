@@ -23,8 +23,12 @@ from forebay.stack.airflow_api import AirflowApi
 
 if TYPE_CHECKING:
     from forebay.engines.compaction import Files
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.engines.trino import TrinoEngine
     from forebay.lake.connection import CatalogConfig
+    from forebay.lake.identity import TaskTry
     from forebay.lake.rest import Rest
+    from forebay.stack.layout import Stack
 
 
 @click.command("compact")
@@ -37,10 +41,11 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @output_option
 def command(tables: tuple[str, ...], every: bool, small: int, dry_run: bool, output: str) -> None:
-    """Put a table's small files together, on Trino. Its rows stay what they are, and so does its history.
+    """Put a table's small files together. Its rows stay what they are, and so does its history.
 
     It is a run of the job that writes the table, <job>/compact__<moment>: written on a branch, published at the end,
     seen by forebay blame, taken back by forebay rollback. A table in which a run has something unpublished is left alone.
+    Trino does it where SQL runs on it, else DuckDB. A task of type maintain does it in a job.
 
     \b
     Examples:
@@ -53,10 +58,6 @@ def command(tables: tuple[str, ...], every: bool, small: int, dry_run: bool, out
 
     if bool(tables) == every:
         raise click.UsageError("name tables, or say --all; one of them")
-    if "trino" not in running_stack().parts:
-        raise ForebayError(
-            "compacting is Trino's work, and SQL runs on DuckDB here. Start it: forebay up --with trino"
-        )
     config, jobs = lake(), _jobs()
     with Rest(config) as rest:
         there = [name for name in rest.all_names() if name in jobs]
@@ -97,47 +98,44 @@ def _compacted(config: CatalogConfig, rest: Rest, found: Files, job: str, small:
     from datetime import UTC, datetime
 
     from forebay.engines.compaction import compact
-    from forebay.engines.trino import TrinoEngine
     from forebay.files import git_commit
     from forebay.lake.identity import TaskTry
-    from forebay.stack import trino, trino_access
 
     ours = running_stack()
-    access, secret = (f"${{ENV:{name}}}" for name in trino.secrets(ours))
+    kind = "trino" if "trino" in ours.parts else "duckdb"
     with AirflowApi.of_stack(ours) as api:
         who = TaskTry(
-            job, f"compact__{datetime.now(UTC).isoformat()}", task="compact", engine="trino",
+            job, f"compact__{datetime.now(UTC).isoformat()}", task="compact", engine=kind,
             commit=git_commit(repository()), user=api.user, writes=(found.table,), began=time.time(),
         )  # fmt: skip
         progress(f"{found.table}: {found.small:,} small files, {human_bytes(found.bytes)}")
         note(api, who, "compact", [found.table])
-        with TrinoEngine(
-            config.seen_by(who),
-            trino_access.server(ours),
-            access_key=access,
-            secret_key=secret,
-            who=who,
-            log=progress,
-        ) as engine:
+        with _engine(config.seen_by(who), ours, who) as engine:
             return compact(engine, rest, who, found.table, small)
+
+
+def _engine(config: CatalogConfig, ours: Stack, who: TaskTry) -> DuckDBEngine | TrinoEngine:
+    """The one that SQL runs on."""
+    from forebay.engines.duckdb import DuckDBEngine
+    from forebay.engines.trino import TrinoEngine
+    from forebay.stack import trino, trino_access
+
+    if who.engine == "duckdb":
+        return DuckDBEngine(config)
+    access, secret = (f"${{ENV:{name}}}" for name in trino.secrets(ours))
+    server = trino_access.server(ours)
+    return TrinoEngine(config, server, access_key=access, secret_key=secret, who=who, log=progress)
 
 
 def _jobs() -> dict[str, str]:
     """The job of each table that one writes, also of what its checks write."""
-    from forebay.checks.results import TABLE
-    from forebay.checks.rules import QUARANTINE
     from forebay.project import Project
-    from forebay.tasks.checks import Task
 
     project, found = Project(repository()), dict[str, str]()
     for name in project.workspace_names():
         jobs = project.load_workspace(name).jobs.values()
         found |= {table: job.dag_id for job in jobs for table in job.writes}
         for job in jobs:
-            for task in job.spec.tasks:
-                if isinstance(task, Task):
-                    namespace = task.table.partition(".")[0]
-                    kept = namespace if job.workspace.owns(namespace) else name
-                    found.setdefault(f"{kept}.{TABLE}", job.dag_id)
-                    found.setdefault(f"{task.table}{QUARANTINE}", job.dag_id)
+            for table in job.keeps:
+                found.setdefault(table, job.dag_id)
     return found

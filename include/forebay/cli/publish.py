@@ -52,5 +52,5 @@ def command(run: str, force: bool, output: str) -> None:
             if each.replayed
             else ""
         )
-        click.echo(f"  {each.table}: {each.added:,} rows added, {each.removed:,} removed{how}")
+        click.echo(f"  {each.table}: {each.words}{how}")
     click.echo(click.style(f"{found.name} is published.", fg="green"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from forebay.cli.common import output_option, print_json, repository, running_stack
+from forebay.engines.results import MAINTAIN, put_together
 from forebay.errors import ForebayError, suggestion
 from forebay.operators.transaction import REPORT
 from forebay.stack.airflow_api import AirflowApi, ApiError, Json
@@ -209,7 +210,9 @@ def _print_task(
     name = str(task["task_id"]) + (f"[{task['map_index']}]" if task["map_index"] >= 0 else "")
     seconds = f"{task['duration']:6.1f} s" if task["duration"] else "        "
     rows = "; ".join(
-        f"{table}: {figures.get('inserted', 0) + figures.get('updated', 0):,} rows written, {figures['rows']:,} in all"
+        put_together(table, figures)
+        if figures.get("mode") == MAINTAIN
+        else f"{table}: {figures.get('inserted', 0) + figures.get('updated', 0):,} rows written, {figures['rows']:,} in all"
         for table, figures in written.items()
     )
     if checks:

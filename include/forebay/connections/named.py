@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from forebay.project import LoadedJob, Project
 
 # What a task of a type uses when it names no conn_id itself.
-_USES = {"sql": "sql", "checks": "sql", "spark": "spark", "ingest": "files"}
+_USES = {"sql": "sql", "checks": "sql", "spark": "spark", "ingest": "files", "maintain": "sql"}
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +42,6 @@ def _of(job: LoadedJob) -> set[tuple[str, str]]:
             found.add((task.conn_id or str(getattr(named, kind)), kind))
         if task.type == "ingest":
             found.add((named.sql, "sql"))
-        if task.writes:
+        if task.writes or task.rewrites:
             found.add((named.catalog, "catalog"))
     return found

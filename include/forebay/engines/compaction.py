@@ -1,4 +1,4 @@
-"""Small files of a table made into few large ones, by Trino, as a run of its own: its rows stay what they are."""
+"""Small files of a table made into few large ones: its rows stay what they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forebay.lake.branch import Branch
+from forebay.engines.duckdb import DuckDBEngine
+from forebay.lake.branch import Branch, Json, ancestry, snapshots, stamp
+from forebay.lake.commit import Conflict
 from forebay.lake.connection import CatalogConfig, DeletedByValue, LakeError
 from forebay.lake.publish import PublishConflict, discard, publish
 from forebay.lake.tables import load, row_count
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from forebay.engines.trino import TrinoEngine
     from forebay.lake.identity import TaskTry
     from forebay.lake.rest import Rest
+
+_FORMAT = 2
+"""The newest of Iceberg's formats whose files are put together. In later ones each row has a number of its own to keep."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,34 @@ class Files:
         return not self.busy and bool(self.small or self.deletes)
 
 
-def look(rest: Rest, name: str, small: int) -> Files:
-    """What there is to do with a table whose files should have `small` bytes. Raises LakeError where there is none."""
+def look(rest: Rest, name: str, small: int, job: str = "") -> Files:
+    """What there is to do with a table whose files should have `small` bytes. Raises LakeError where there is none.
+
+    What earlier runs of `job` put together and did not publish is no reason to leave it alone.
+    """
     metadata, table = rest.table(name), load(rest.config, name)
     if metadata is None or table is None:
         raise LakeError(f"There is no table {name} in the lake.")
-    if number := len(Branch.all(metadata)):
+    if number := sum(not _form_only(metadata, branch, job) for branch in Branch.all(metadata)):
         # A run that replaces rows could not be published over other files, however equal their rows.
         return Files(
             name, busy=f"{number} run{'s have' if number > 1 else ' has'} rows in it that are not published"
         )
-    return _counted(rest.config, name, table, small)
+    if int(metadata["format-version"]) > _FORMAT:
+        return Files(name, busy=f"it is of Iceberg's format {metadata['format-version']}")
+    return counted(rest.config, name, table, small)
 
 
-def _counted(config: CatalogConfig, name: str, table: Table, small: int) -> Files:
+def _form_only(metadata: Json, branch: Branch, job: str) -> bool:
+    line = list(ancestry(snapshots(metadata), branch.head, branch.base))
+    return bool(line) and all(
+        (each.get("summary") or {}).get("operation") == "replace" and stamp(each, "job") == job
+        for each in line
+    )
+
+
+def counted(config: CatalogConfig, name: str, table: Table, small: int) -> Files:
+    """The files of a table as it stands."""
     if table.metadata.current_snapshot() is None:
         return Files(name)
     try:
@@ -74,23 +93,44 @@ def _counted(config: CatalogConfig, name: str, table: Table, small: int) -> File
     return Files(name, len(found), len(chosen), sum(chosen), len(deletes))
 
 
-def compact(engine: TrinoEngine, rest: Rest, who: TaskTry, name: str, small: int) -> Files:
-    """Has Trino rewrite the table's small files on the branch of `who`, and publishes that; the files afterwards.
+def rewrite(engine: DuckDBEngine | TrinoEngine, name: str, small: int) -> Table | None:
+    """Puts the table's small files together on the branch that the engine writes; the table as it is there.
+
+    None where the engine left all files as they were. Raises LakeError where there is no table, or its rows would not be
+    what they were: then the branch is not to be published.
+    """
+    before = load(engine.config, name)
+    if before is None:
+        raise LakeError(f"There is no table {name} in the lake.")
+    # Now, for a commit brings the table at hand up to date.
+    rows, old = row_count(before), before.metadata.current_snapshot_id
+    if isinstance(engine, DuckDBEngine):
+        from forebay.engines.compaction_duckdb import rewrite as on_duckdb
+
+        engine.work(lambda: on_duckdb(engine, name, before, small))
+    else:
+        target = ".".join(quoted(part) for part in name.split("."))
+        engine.execute([f"ALTER TABLE {target} EXECUTE optimize(file_size_threshold => '{small}B')"])
+    after = load(engine.config, name)
+    new = after.metadata.current_snapshot() if after is not None else None
+    now = row_count(after) if after is not None else 0
+    if new is None or old not in (new.snapshot_id, new.parent_snapshot_id) or now != rows:
+        raise LakeError(
+            f"{name} has {rows:,} rows and would have {now:,}. Nothing was changed. Was it written meanwhile? Put its "
+            "files together again."
+        )
+    return after if new.snapshot_id != old else None
+
+
+def compact(engine: DuckDBEngine | TrinoEngine, rest: Rest, who: TaskTry, name: str, small: int) -> Files:
+    """Has the engine rewrite the table's small files on the branch of `who`, and publishes that; the files afterwards.
 
     Raises PublishConflict where main moved meanwhile: nothing is changed then, and no branch is left.
     """
-    target = ".".join(quoted(part) for part in name.split("."))
     try:
-        before = _rows(rest, name)
-        engine.execute([f"ALTER TABLE {target} EXECUTE optimize(file_size_threshold => '{small}B')"])
-        rewritten = load(engine.config, name)
-        if rewritten is None or (after := row_count(rewritten)) != before:
-            raise LakeError(
-                f"{name} has {before:,} rows and would have {after if rewritten else 0:,}. Nothing was changed. Was it "
-                "written meanwhile? Compact it again."
-            )
+        rewrite(engine, name, small)
         publish(rest, who, [name])
-    except PublishConflict:
+    except (Conflict, PublishConflict):
         discard(rest, who, [name])
         raise PublishConflict(
             f"{name} was written meanwhile, so its files stay as they are. Compact it again."
@@ -100,9 +140,4 @@ def compact(engine: TrinoEngine, rest: Rest, who: TaskTry, name: str, small: int
         raise
     table = load(rest.config, name)
     assert table is not None
-    return _counted(rest.config, name, table, small)
-
-
-def _rows(rest: Rest, name: str) -> int:
-    table = load(rest.config, name)
-    return 0 if table is None else row_count(table)
+    return counted(rest.config, name, table, small)

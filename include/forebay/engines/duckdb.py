@@ -263,6 +263,12 @@ def ordering(draft: Draft) -> str:
             terms.append(f"left({column}, {int(transform[9:-1])})")
         elif not transform.startswith("bucket"):
             terms.append(column)
+    return ", ".join(filter(None, (*terms, sorting(draft))))
+
+
+def sorting(draft: Draft) -> str:
+    """ORDER BY terms of the table's sort order."""
+    schema, metadata, terms = draft.schema(), draft.metadata, []
     order = metadata.sort_order_by_id(metadata.default_sort_order_id)
     for field in order.fields if order else ():
         column = quoted(schema.find_column_name(field.source_id) or "")

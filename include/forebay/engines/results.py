@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 NOT_WRITTEN = "not written by this task"
 NO_TABLE = "the table does not exist"
+MAINTAIN = "maintain"
+"""The mode of what puts files together."""
 
 
 @dataclass(frozen=True)
@@ -23,25 +26,30 @@ class TableResult:
     seconds: float = 0.0
     created: bool = False
     note: str = ""
+    files: tuple[int, int] | None = None
+    """How many there were and are, where a task puts files together; else None."""
 
     @property
     def changed(self) -> bool:
         """Whether the task made a snapshot of the table."""
-        if self.mode in ("statements", "spark"):
-            # Not every engine counts the rows of a statement.
+        if self.mode in ("statements", "spark", MAINTAIN):
+            # Not every engine counts the rows of a statement, and where files are put together none changes.
             return self.snapshot_id is not None and self.note != NOT_WRITTEN
         return self.snapshot_id is not None and bool(self.inserted or self.updated or self.deleted)
 
     def xcom(self) -> dict[str, Any]:
         """As a small dictionary."""
         return {
-            key: value
+            # Airflow gives a tuple back as something else.
+            key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
-            if key != "table" and (value or key in ("rows", "inserted"))
+            if key != "table" and (value or (key in ("rows", "inserted") and self.mode != MAINTAIN))
         }
 
     def __str__(self) -> str:
         """flights.daily: 5,840 rows (merge: 12 updated, 30 inserted), snapshot 123, 0.4 s"""
+        if self.mode == MAINTAIN:
+            return put_together(self.table, self.xcom())
         counts = [
             f"{count:,} {word}"
             for word, count in (
@@ -59,3 +67,11 @@ class TableResult:
             self.note,
         ]
         return ", ".join(part for part in parts if part)
+
+
+def put_together(table: str, figures: Mapping[str, Any]) -> str:
+    """What became of a table's files, from `xcom`: flights.daily: 31 files became 2, 5,840 rows as before"""
+    before, after = figures.get("files") or (0, 0)
+    if figures.get("snapshot_id"):
+        return f"{table}: {before:,} files became {after:,}, {figures.get('rows', 0):,} rows as before"
+    return f"{table}: {figures.get('note')}" + (f", {after:,} file{'s' * (after > 1)}" if after else "")

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pyiceberg.types import IcebergType
 
 ATTEMPTS = 6
-Replace = Literal["nothing", "everything", "partitions", "files"]
+Replace = Literal["nothing", "everything", "partitions", "files", "form"]
+_FILES = ("files", "form")
 
 
 class Conflict(LakeError):
@@ -106,7 +107,8 @@ class Draft:
     ) -> tuple[Table, int]:
         """Commit the files and give the table and the number of rows the commit took out.
 
-        `replace` says what they replace: "partitions" those the files lie in, "files" those of `paths`. `keep` is a
+        `replace` says what they replace: "partitions" those the files lie in, "files" those of `paths`, "form" the same where
+        the rows are the same. `keep` is a
         snapshot of this table whose files count as if they were among them: an engine has committed these itself.
         Raises Conflict where the caller must compute anew (replaced files are gone, the schema changed).
         """
@@ -164,11 +166,11 @@ class Draft:
     def _gone(self, files: Sequence[DataFile], replace: Replace, paths: set[str]) -> list[DataFile]:
         ours = {data_file.file_path for data_file in files}
         live = [] if replace == "nothing" else [each for each in self.live() if each.file_path not in ours]
-        if not live and replace != "files":
+        if not live and replace not in _FILES:
             return []
         if replace == "everything":
             return live
-        if replace == "files":
+        if replace in _FILES:
             found = [data_file for data_file in live if data_file.file_path in paths]
             if len(found) != len(paths):
                 raise Conflict(f"{self.definition.name} was changed by another writer.")
@@ -194,7 +196,7 @@ class Draft:
             return table
         if self.creates or table.metadata.current_schema_id != self._base_schema:
             raise Conflict(f"{self.definition.name} was created or changed by another writer.")
-        if replace == "files" and table.metadata.current_snapshot_id != self.base_snapshot:
+        if replace in _FILES and table.metadata.current_snapshot_id != self.base_snapshot:
             raise Conflict(f"{self.definition.name} was changed by another writer.")
         if LANDED in properties and self._landed_since(table) & set(json.loads(properties[LANDED])):
             raise Conflict(f"{self.definition.name}: another writer landed some of the same files.")
@@ -250,6 +252,8 @@ def _producer(
     from pyiceberg.table.snapshots import Operation, Summary
     from pyiceberg.table.update.snapshot import _FastAppendFiles, _MergeAppendFiles, _OverwriteFiles
 
+    from forebay.lake.rewriting import RewriteFiles
+
     class ReplaceAll(_OverwriteFiles):
         """A full overwrite: delete files go too, which the library would carry along for ever."""
 
@@ -280,7 +284,7 @@ def _producer(
             many = transaction.table_metadata.current_snapshot() is not None
             append = _MergeAppendFiles if many else _FastAppendFiles
             return append(Operation.APPEND, transaction, io, snapshot_properties=properties)
-        chosen = ReplaceAll if replace == "everything" else _OverwriteFiles
+        chosen = {"everything": ReplaceAll, "form": RewriteFiles}.get(replace, _OverwriteFiles)
         return chosen(Operation.OVERWRITE, transaction, io, snapshot_properties=properties)
 
     return build

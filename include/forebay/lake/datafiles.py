@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from forebay.lake.store import asked
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionKey
     from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.typedef import Record
 
 FLUSH_BYTES = 96 * 1024 * 1024
 """Arrow bytes held before a file is written; Parquet makes them three to ten times smaller."""
@@ -108,6 +109,73 @@ class DataFileWriter:
             key.__dict__["partition"] = Record(*record)
             yield key, table.slice(start, group["count_all"])
             start += group["count_all"]
+
+
+def one_file(
+    metadata: TableMetadata, io: FileIO, partition: Record, batches: Iterable[pa.RecordBatch]
+) -> DataFile | None:
+    """Rows of one partition of today's partitioning as one file, however many; None where there are none.
+
+    As PyIceberg's `write_file`, which holds a file's rows in memory: here it is a row group's.
+    """
+    import pyarrow as pa
+    from pyiceberg.io.fileformat import FileFormatFactory
+    from pyiceberg.io.pyarrow import _to_requested_schema
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+    from pyiceberg.partitioning import PartitionKey
+    from pyiceberg.schema import sanitize_column_names
+    from pyiceberg.table.locations import load_location_provider
+
+    schema, spec = metadata.schema(), metadata.spec()
+    in_file, model = sanitize_column_names(schema), FileFormatFactory.get(FileFormat.PARQUET)
+    key = PartitionKey([], spec, schema)
+    key.__dict__["partition"] = partition
+    places = load_location_provider(metadata.location, metadata.properties)
+    name = f"00000-0-{uuid.uuid4()}.{model.file_extension()}"
+    output = io.new_output(places.new_data_location(name, None if spec.is_unpartitioned() else key))
+    writer = model.create_writer(output, in_file, metadata.properties)
+    rows = 0
+    with asked(str(io.properties.get("s3.endpoint", ""))):
+        try:
+            for group in _groups(batches):
+                parts = [
+                    _to_requested_schema(in_file, schema, batch, include_field_ids=True, format_model=model)
+                    for batch in group
+                ]
+                writer.write(pa.Table.from_batches(parts))
+                rows += sum(batch.num_rows for batch in group)
+        finally:
+            if rows:
+                writer.close()
+    if not rows:
+        return None
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=output.location,
+        file_format=FileFormat.PARQUET,
+        partition=partition,
+        file_size_in_bytes=len(output),
+        sort_order_id=None,
+        spec_id=spec.spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **writer.result().to_serialized_dict(),
+    )
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches with rows, as many together as a row group takes."""
+    group: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        if batch.num_rows:
+            group.append(batch)
+            held += batch.nbytes
+        if held >= FLUSH_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
 
 
 def _partitioner(field: Any, source: Any) -> Callable[[Any], Any]:

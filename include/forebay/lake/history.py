@@ -267,6 +267,9 @@ def _moment(record: Mapping[str, Any]) -> float:
 
 
 def _count(summary: Mapping[str, Any], *names: str) -> int | None:
+    if summary.get("operation") == "replace":
+        # Files that were put together have the rows of those that went.
+        return 0
     if summary.get("operation") == "append" and names[0] != "added-records":
         return 0
     found = [number for name in names if (number := whole(summary.get(name))) is not None]

@@ -223,7 +223,9 @@ def _replayed(
         why = "its columns, partitioning or sort order changed"
     else:
         why = replay.obstacle(line, theirs)
-        if why and replay.by_partition(line):
+        if why and replay.form_only(line):
+            why = replay.moved_files(theirs)
+        elif why and replay.by_partition(line):
             why = replay.overlap(rest.config, table, line, theirs)
     if not why:
         updates, head = replay.replayed(rest.config, table, line[::-1], main)

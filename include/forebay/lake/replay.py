@@ -1,7 +1,7 @@
 """A run's rows once more, on top of another snapshot: the same data files in new snapshots.
 
 Rows that were only appended can follow anything that was. Partitions that were replaced can follow what left these
-partitions alone.
+partitions alone, and files that were put together what left all files as they were.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from forebay.lake.branch import LANDED, MAIN, PARTITIONS, REPLAY, UNSURE, Json
-from forebay.lake.connection import CatalogConfig
+from forebay.lake.connection import CatalogConfig, LakeError
 from forebay.lake.identity import STAMP
 
 if TYPE_CHECKING:
@@ -39,11 +39,29 @@ def obstacle(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, An
             return "the rows that this run added may depend on what the table held"
         if summary.get("operation") != "append" or summary.get(REPLAY) in ("no", PARTITIONS):
             return "this run did more than append rows"
-    if any((each.get("summary") or {}).get("operation") not in ("append", "replace") for each in theirs):
+    if any(_operation(each) not in ("append", "replace") for each in theirs):
         return "the other writer did more than append rows"
     if _landed(ours) & _landed(theirs):
         return "both landed the same files"
     return ""
+
+
+def form_only(ours: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these snapshots put files together, all of whose rows were there: the new ones have as many."""
+    summaries = [snapshot.get("summary") or {} for snapshot in ours]
+    return bool(summaries) and all(
+        _operation(each) == "replace"
+        and summary.get("added-records") is not None
+        and summary.get("added-records") == summary.get("deleted-records")
+        for each, summary in zip(ours, summaries, strict=True)
+    )
+
+
+def moved_files(theirs: Sequence[Mapping[str, Any]]) -> str:
+    """Why files cannot be put together after `theirs`; empty where these left all files as they were."""
+    if all(_operation(each) == "append" for each in theirs):
+        return ""
+    return "the other writer did more than append rows"
 
 
 def by_partition(ours: Sequence[Mapping[str, Any]]) -> bool:
@@ -231,6 +249,8 @@ def _replaced(table: Table, done: Sequence[_Changed], onto: int | None) -> list[
     from pyiceberg.table.snapshots import Operation
     from pyiceberg.table.update.snapshot import _FastAppendFiles, _OverwriteFiles
 
+    from forebay.lake.rewriting import RewriteFiles
+
     before = None if onto is None else table.metadata.snapshot_by_id(onto)
     update: dict[str, Any] = {"current_snapshot_id": onto, "refs": _refs(onto)}
     # History is left out: PyIceberg copies all of the metadata a dozen times for each snapshot.
@@ -239,6 +259,12 @@ def _replaced(table: Table, done: Sequence[_Changed], onto: int | None) -> list[
     transaction, last = table.transaction(), onto
     for snapshot, (new, gone) in done:
         producer: Any = _OverwriteFiles if gone else _FastAppendFiles
+        if _operation(snapshot) == "replace":
+            producer = RewriteFiles
+            if len({sum(each.record_count for each in files) for files in (new, gone)}) > 1:
+                raise LakeError(
+                    f"{'.'.join(table.name())}: files that were put together lack rows. Nothing was published."
+                )
         operation = Operation.OVERWRITE if gone else Operation.APPEND
         with producer(operation, transaction, table.io, snapshot_properties=_kept(snapshot, last)) as files:
             for data_file in gone:
@@ -267,7 +293,7 @@ def _kept(snapshot: Mapping[str, Any], parent: int | None) -> dict[str, str]:
 
 def changed_files(table: Table, snapshot_id: int) -> tuple[list[DataFile], list[DataFile]]:
     """The data files that a snapshot added, and those it deleted."""
-    from pyiceberg.manifest import ManifestEntryStatus
+    from pyiceberg.manifest import DataFileContent, ManifestEntryStatus
 
     snapshot = table.metadata.snapshot_by_id(snapshot_id)
     assert snapshot is not None
@@ -276,13 +302,17 @@ def changed_files(table: Table, snapshot_id: int) -> tuple[list[DataFile], list[
         for manifest in snapshot.manifests(table.io)
         if manifest.added_snapshot_id == snapshot_id
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False)
-        if entry.snapshot_id == snapshot_id
+        if entry.snapshot_id == snapshot_id and entry.data_file.content == DataFileContent.DATA
     ]
     added, gone = (
         [entry.data_file for entry in entries if entry.status == status]
         for status in (ManifestEntryStatus.ADDED, ManifestEntryStatus.DELETED)
     )
     return added, gone
+
+
+def _operation(snapshot: Mapping[str, Any]) -> str:
+    return str((snapshot.get("summary") or {}).get("operation"))
 
 
 def _refs(onto: int | None) -> dict[str, Any]:

@@ -44,6 +44,15 @@ class Published:
     """Whether the rows were repeated on top of what another writer had added meanwhile."""
     again: bool = False
     """Whether it had been published before."""
+    form: bool = False
+    """Whether it put files together and did nothing else."""
+
+    @property
+    def words(self) -> str:
+        """What it did to the table's rows."""
+        if self.form:
+            return "its files, with the rows as they were"
+        return f"{self.added:,} rows added, {self.removed:,} removed"
 
 
 def published(table: str, metadata: Json, run: Run) -> Published | None:
@@ -79,10 +88,18 @@ def made_by(snapshot: Mapping[str, Any], run: Run) -> bool:
 def result(
     table: str, head: int | None, base: int | None, line: Sequence[Json], replayed: bool, again: bool = False
 ) -> Published:
-    def total(name: str) -> int:
-        return sum(whole((each.get("summary") or {}).get(name)) or 0 for each in line)
+    # Files that were put together have the rows of those that went.
+    summaries = [
+        summary for each in line if (summary := each.get("summary") or {}).get("operation") != "replace"
+    ]
 
-    return Published(table, head, base, total("added-records"), total("deleted-records"), replayed, again)
+    def total(name: str) -> int:
+        return sum(whole(summary.get(name)) or 0 for summary in summaries)
+
+    form = bool(line) and not summaries
+    return Published(
+        table, head, base, total("added-records"), total("deleted-records"), replayed, again, form
+    )
 
 
 def published_record(metadata: Json) -> Json | None:

@@ -62,7 +62,7 @@ class ForebayOperator(BaseOperator):
     def settings(job: LoadedJob, task: BaseTask) -> dict[str, Any]:
         """The arguments every operator of a job takes."""
         return {
-            "tables": list(task.writes),
+            "tables": [*task.writes, *task.rewrites],
             "publish": job.spec.publish,
             "keep": kept(job),
             "parameters": {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def add(dag: DAG, job: LoadedJob) -> None:
     """Adds `publish`, and `approve` before it where the job asks for it, behind all tasks of the job."""
-    tables = sorted({table for task in job.spec.tasks for table in task.writes})
+    tables = sorted({*job.writes, *job.rewrites})
     if not tables or job.spec.publish == "each":
         return
     with dag:
@@ -30,8 +30,9 @@ def add(dag: DAG, job: LoadedJob) -> None:
             retries=2,
             retry_delay=timedelta(seconds=5),
             trigger_rule="none_failed",
-            outlets=[table_asset(table) for table in tables],
-            tasks=sorted(task.key for task in job.spec.tasks if task.writes),
+            # Who waits for a table waits for its rows, and files that are put together have the same ones.
+            outlets=[table_asset(table) for table in sorted(job.writes)],
+            tasks=sorted(task.key for task in job.spec.tasks if task.writes or task.rewrites),
             checks=sorted(task.key for task in job.spec.tasks if task.type == "checks"),
             tables=tables,
             catalog_conn_id=job.workspace.spec.connections.catalog,

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 XCOM = "forebay"
 """Where tasks leave word of what they wrote for the task `publish`."""
-REPORT = frozenset(("IngestOperator", "SqlOperator", "SparkOperator", "ChecksOperator", "PublishOperator"))
+REPORT = frozenset(
+    (
+        "IngestOperator",
+        "SqlOperator",
+        "SparkOperator",
+        "ChecksOperator",
+        "MaintainOperator",
+        "PublishOperator",
+    )
+)
 """Operators that return what they did to tables, in a shape of ours."""
 
 
@@ -128,13 +137,7 @@ def told(
     for each in results:
         how = " on top of what another writer wrote" if each.replayed else ""
         how = " (it was already)" if each.again else how
-        operator.log.info(
-            "published %s%s: %s rows added, %s removed",
-            each.table,
-            how,
-            f"{each.added:,}",
-            f"{each.removed:,}",
-        )
+        operator.log.info("published %s%s: %s", each.table, how, each.words)
         if events is not None and each.table in assets:
             events[assets[each.table]].extra.update(
                 snapshot_id=str(each.snapshot_id), added=each.added, removed=each.removed, run=run.run

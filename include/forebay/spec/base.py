@@ -29,6 +29,7 @@ CONNECTION = r"^[A-Za-z0-9_.-]+$"
 FUNCTION = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 FILE = r"^[^\x00-\x1f\\]+$"
 DURATION = r"^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+SIZE = r"^([1-9][0-9]{0,3})(MB|GB)$"
 
 # What a pattern asks for, in words: shown in place of the regular expression.
 PATTERN_WORDS = {
@@ -39,6 +40,7 @@ PATTERN_WORDS = {
     CONNECTION: "a connection id of letters, digits, _, - and .",
     FUNCTION: "a dotted name such as module.function",
     FILE: "a file name",
+    SIZE: "a size such as 32MB, from 1MB to 1GB",
 }
 
 
@@ -112,6 +114,19 @@ DURATION_SCHEMA: dict[str, Any] = {
     "examples": ["30s", "5m", "2h", "1d", "1h30m"],
 }
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), WithJsonSchema(DURATION_SCHEMA)]
+
+
+def parse_size(value: object) -> int:
+    """'32MB' or '1GB' as bytes, 1 MB to 1 GB."""
+    found = re.fullmatch(SIZE, value) if isinstance(value, str) else None
+    size = int(found[1]) << (20 if found[2] == "MB" else 30) if found else 0
+    if not 1 << 20 <= size <= 1 << 30:
+        raise PydanticCustomError("size", f"must be {PATTERN_WORDS[SIZE]}")
+    return size
+
+
+SIZE_SCHEMA: dict[str, Any] = {"type": "string", "pattern": SIZE, "examples": ["32MB", "1GB"]}
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
 
 
 def _scalar(value: object) -> Any:

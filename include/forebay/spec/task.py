@@ -15,7 +15,7 @@ from forebay.spec.notifications import TaskNotifications
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-    from forebay.project import LoadedJob, Project
+    from forebay.project import LoadedJob, Project, WorkspaceFile
 
 # A path below the task (or the job), and what is wrong there.
 Problem = tuple[tuple[Step, ...], str]
@@ -75,6 +75,15 @@ class BaseTask(Closed):
         @property
         def reads(self) -> tuple[str, ...]:
             """The tables this task says it reads; those of SQL are found by `check` in the text itself."""
+
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        """The tables whose files this task writes anew; their rows stay, so they remain another task's."""
+        return ()
+
+    def keeps(self, workspace: WorkspaceFile) -> tuple[str, ...]:
+        """The tables that it writes whatever becomes of its run, such as results of checks."""
+        return ()
 
     key: TaskKey = Field(description="Name of the task, unique in its job; it is Airflow's task id.")
     description: str = Field(default="", description="What the task does; shown in Airflow.")

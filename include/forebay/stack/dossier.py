@@ -182,7 +182,7 @@ def _query(api: AirflowApi, run: KnownRun, task: Json) -> tuple[str, Progress | 
         return "", None
     if task.get("operator_name") == "SparkOperator":
         return str(_kept(api, run, task, APPLICATION).get("application") or ""), None
-    if task.get("operator_name") not in ("SqlOperator", "ChecksOperator"):
+    if task.get("operator_name") not in ("SqlOperator", "ChecksOperator", "MaintainOperator"):
         return "", None
     kept = _kept(api, run, task, QUERY)
     return str(kept.get("query") or ""), Progress.kept(kept.get("progress"))

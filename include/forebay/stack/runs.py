@@ -270,6 +270,7 @@ def _declared(root: Path, job: str) -> set[str] | None:
 
     workspace, _, name = job.partition(".")
     try:
-        return set(Project(root).load_job(workspace, name).writes)
+        found = Project(root).load_job(workspace, name)
+        return {*found.writes, *found.rewrites}
     except ForebayError:
         return None

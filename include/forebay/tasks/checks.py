@@ -28,7 +28,7 @@ from forebay.spec.task import BaseTask, LostTask, Problem
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-    from forebay.project import LoadedJob, Project
+    from forebay.project import LoadedJob, Project, WorkspaceFile
 
 LABEL = r"^[^,\x00-\x1f]+$"
 PATTERN_WORDS[LABEL] = "a text without a comma or line break"
@@ -225,6 +225,13 @@ expect:
     @property
     def writes(self) -> tuple[str, ...]:
         return (self.table, self.quarantine) if self.quarantine else ()
+
+    def keeps(self, workspace: WorkspaceFile) -> tuple[str, ...]:
+        from forebay.checks.results import TABLE
+
+        namespace = self.table.partition(".")[0]
+        own = namespace if workspace.owns(namespace) else workspace.name
+        return f"{own}.{TABLE}", f"{self.table}{QUARANTINE}"
 
     @property
     def reads(self) -> tuple[str, ...]:
