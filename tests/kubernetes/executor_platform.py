@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import airflow_chart as chart
+import airflow_connections
 import cluster as clusters
 import httpx
 import images
@@ -123,7 +124,7 @@ def running(folder: Path, node: nodes.Node) -> Iterator[Platform]:
         stack.create()
         lifecycle._initialise_database(stack, print)
         told = _made(f"http://{here}:{git}/jobs/.git")
-        connections = told | _connections(store.config, lens)
+        connections = told | airflow_connections.of_lake(store.config, lens)
         template = folder / "pod_template_file.yaml"
         write_template(template, {"cpu": "250m"})
         _prepare(node, api, stack, connections)
@@ -185,21 +186,6 @@ def _made(repository: str) -> dict[str, str]:
     ]  # fmt: skip
     documents = yaml.safe_load_all(programs.run(command, timeout=60))
     return {name: value for each in documents if each for name, value in each["data"].items()}
-
-
-def _connections(config: CatalogConfig, lens: str) -> dict[str, str]:
-    made = {
-        "LAKE_CATALOG": {
-            "conn_type": "iceberg", "host": config.uri, "login": config.access_key, "password": config.secret_key,
-            "extra": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint, "lens": lens},
-        },
-        "LAKE_S3": {
-            "conn_type": "aws", "login": config.access_key, "password": config.secret_key,
-            "extra": {"endpoint_url": config.s3_endpoint, "region_name": config.s3_region},
-        },
-        "LAKE_SQL": {"conn_type": "duckdb", "extra": {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2}},
-    }  # fmt: skip
-    return {f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in made.items()}
 
 
 def _settings(folder: Path, here: str, port: int, template: Path, stack: Stack) -> dict[str, str]:
