@@ -166,6 +166,30 @@ def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
         assert "forebay-pools" in reason.evidence
 
 
+class Logged:
+    """What Airflow answers where it is asked for a log."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def log(self, *_: object) -> list[str]:
+        return self.lines
+
+
+def _why(state: str, log: list[str], told: tuple[str, str] | None) -> Any:
+    """What is told of a task in a state, with its log and what is known of its pod."""
+    from forebay.stack import why_run
+
+    task = {
+        "task_id": "rows", "map_index": -1, "state": state, "try_number": 1, "queued_when": "2026-11-30T05:00:00Z",
+        "end_date": "2026-11-30T05:00:10Z",
+    }  # fmt: skip
+    run = SimpleNamespace(run=SimpleNamespace(job="lab.rows", airflow="r"), airflow="running")
+    look = why_run._Look(cast(Any, Logged(log)), cast(Any, run), [task], None, lambda _: told)
+    (reason,) = look.at_work({})
+    return reason
+
+
 @pytest.mark.parametrize("log", [[], ["Could not read served logs: Hostname not available for worker."]])
 @pytest.mark.parametrize(
     ("state", "evidence"),
@@ -173,21 +197,15 @@ def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
 )
 def test_what_keeps_a_tasks_pod_is_told(state: str, evidence: str, log: list[str]) -> None:
     """Also when it has failed, and there is no log of it."""
-    from forebay.stack import why_run
-
-    class Api:
-        """What Airflow answers."""
-
-        def log(self, *_: object) -> list[str]:
-            return log
-
-    task = {
-        "task_id": "rows", "map_index": -1, "state": state, "try_number": 1, "queued_when": "2026-11-30T05:00:00Z",
-        "end_date": "2026-11-30T05:00:10Z",
-    }  # fmt: skip
-    run = SimpleNamespace(run=SimpleNamespace(job="lab.rows", airflow="r"), airflow="running")
-    told = ("Kubernetes: pending", "pod a in p: no node")
-    look = why_run._Look(cast(Any, Api()), cast(Any, run), [task], None, lambda _: told)
-    (reason,) = look.at_work({})
+    reason = _why(state, log, ("Kubernetes: pending", "pod a in p: no node"))
     assert reason.kind == ("pod" if state == "queued" else "failed")
     assert reason.evidence.startswith(evidence)
+
+
+def test_that_a_tasks_process_was_killed_is_told() -> None:
+    said = (
+        "Process terminated by signal. Likely out of memory error (OOM). For more information, see https://x."
+    )
+    evidence = _why("failed", ["It eats.", said], None).evidence
+    assert evidence.startswith("its process was killed, most likely because memory ran out:")
+    assert _why("failed", [said, "ValueError: no"], None).evidence == "ValueError: no"
