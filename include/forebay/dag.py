@@ -16,7 +16,7 @@ from forebay.garbage import not_collected
 from forebay.operators import publish
 from forebay.operators.make import table_asset
 from forebay.operators.notify import callbacks, described
-from forebay.placement import placement
+from forebay.placement import Placement, placement
 from forebay.project import Project
 from forebay.spec.schedule import AfterSchedule, ContinuousSchedule, CronSchedule
 
@@ -129,8 +129,25 @@ def _defaults(job: LoadedJob) -> dict[str, Any]:
     # A pool that is not there would keep its tasks for ever, so only a platform that makes it names one. So it is with
     # executors: a job is the same text everywhere.
     placed = placement(job.workspace.name)
-    named = {"pool": placed.pool, "executor": placed.executor}
+    named = {"pool": placed.pool, "executor": placed.executor, "executor_config": _pod(placed)}
     return {"owner": job.workspace.spec.owner, **{key: value for key, value in named.items() if value}}
+
+
+def _pod(placed: Placement) -> dict[str, Any]:
+    """What a task's own pod has besides its template: the priority and the nodes that the workspace's Spark pods have."""
+    if placed.executor != "KubernetesExecutor" or not (placed.priority_class or placed.node_selector):
+        return {}
+    # The scheduler makes the pod; for the task in it the client, half a second of imports, would be in vain.
+    if get_parsing_context().dag_id is not None:
+        return {}
+    from kubernetes.client import V1Container, V1Pod, V1PodSpec
+
+    spec = V1PodSpec(
+        containers=[V1Container(name="base")],
+        priority_class_name=placed.priority_class or None,
+        node_selector=dict(placed.node_selector) or None,
+    )
+    return {"pod_override": V1Pod(spec=spec)}
 
 
 def _add_tasks(dag: DAG, job: LoadedJob) -> None:

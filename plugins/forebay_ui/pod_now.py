@@ -1,15 +1,21 @@
 """Asks Kubernetes about the pod of a task that runs on KubernetesExecutor: what keeps it from starting, or how it ended."""
 
 import json
+import re
 from typing import Any
 
 from airflow.configuration import conf
+from airflow.models.log import Log
+from airflow.utils.session import create_session
+from sqlalchemy import select
 
-from forebay.engines.spark_reasons import ended_badly, held
+from forebay.engines.spark_reasons import ended_badly, held, refusal
 from forebay.lake.branch import Json
 
 _EXECUTOR = "KubernetesExecutor"
 _PATIENCE = 2.0
+_ANSWER = re.compile(r"\((\d{3})\)\nReason: .*\nHTTP response body: (.*)", re.DOTALL)
+"""How the client writes down what the API server answered."""
 
 
 def pod_now(task: Json) -> tuple[str, str] | None:
@@ -39,11 +45,38 @@ def pod_now(task: Json) -> tuple[str, str] | None:
     except (HTTPError, ConfigException) as error:
         return "Kubernetes does not answer", f"pods in {namespace}: {type(error).__name__}"
     if not pods:
-        return None
+        return _refused(task, namespace)
     # One that could not start is made once more for the same try.
     pod = max(pods, key=lambda each: str(each["metadata"]["creationTimestamp"]))
-    phase, said = str(pod["status"].get("phase")).lower(), held(pod) or ended_badly(pod)
+    phase = str(pod["status"].get("phase")).lower()
+    said = held(pod) or _out_of_memory(pod) or ended_badly(pod)
     return (
         f"Kubernetes: {phase}",
         f"pod {pod['metadata']['name']} in {namespace}{f': {said}' if said else ''}",
     )
+
+
+def _out_of_memory(pod: Any) -> str:
+    """That a pod's memory was not enough, and what to do; empty where it was."""
+    for container in pod["status"].get("containerStatuses") or ():
+        over = (container.get("state") or {}).get("terminated") or {}
+        if over.get("reason") == "OOMKilled":
+            limit = (pod["spec"]["containers"][0].get("resources") or {}).get("limits", {}).get("memory")
+            return (
+                f"it ran out of memory and was killed (OOMKilled, exit code {over['exitCode']}): it had "
+                f"{limit or 'what its node has'}. Give tasks' pods more, workers.kubernetes.resources in "
+                "site/airflow.yaml, or let the task hold less at once."
+            )
+    return ""
+
+
+def _refused(task: Json, namespace: str) -> tuple[str, str] | None:
+    """Why the API server did not take a task's pod: Airflow keeps what it said among its events, and nowhere else."""
+    of_task = {each: task[each] for each in ("dag_id", "task_id", "map_index", "try_number")}
+    asked = select(Log.extra).filter_by(event="state mismatch", run_id=task["dag_run_id"], **of_task)
+    with create_session() as session:
+        noted = session.scalar(asked.order_by(Log.id.desc()).limit(1))
+    answer = _ANSWER.search(noted or "")
+    if answer is None:
+        return None
+    return "Kubernetes: no pod", refusal(int(answer[1]), answer[2].strip(), "create", "pods", namespace)

@@ -6,13 +6,14 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import airflow_chart as chart
+import airflow_connections
 import cluster as clusters
 import httpx
 import images
@@ -31,6 +32,8 @@ from forebay.stack.layout import Stack, free_port
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, WORKSPACE = "platform", "lab"
 PATIENCE = 600.0
+NODES = {"forebay-tasks": "here"}
+"""Labels of the nodes of its workspace."""
 _PROJECT = {
     "workspace.yaml": "owner: test\ndescription: Jobs whose tasks have pods of their own.\n",
     "jobs.py": (ROOT / "dags/flights/jobs.py").read_text(),
@@ -42,16 +45,40 @@ tasks:
     "waits.yaml": """\
 description: Waits to be ended.
 tasks:
-  - {key: wait, type: python, function: waiting.wait}
+  - {key: wait, type: python, function: programs.wait}
+""",
+    "eats.yaml": """\
+description: Takes more memory than there is.
+tasks:
+  - {key: eat, type: python, function: programs.eat}
+""",
+    "eats_all.yaml": """\
+description: Takes more memory than there is, and its container is killed for it.
+tasks:
+  - {key: eat, type: python, function: programs.eat_all}
 """,
 }
-_WAITING = """\
+_PROGRAMS = """\
+import os
 import time
 
 
 def wait() -> None:
     print("it waits", flush=True)
     time.sleep(3600)
+
+
+def eat() -> None:
+    kept = []
+    while True:
+        kept.append(b"x" * 2**26)
+
+
+def eat_all() -> None:
+    # A file in memory is no process' own, so the largest process is killed: that which watches over the task, and with it
+    # the container. In cgroups of version 2 a container always ends so.
+    os.dup2(os.memfd_create("eaten"), 1)
+    os.execvp("cat", ["cat", "/dev/zero"])
 """
 
 
@@ -122,11 +149,12 @@ def running(folder: Path, node: nodes.Node) -> Iterator[Platform]:
         stack = Stack(folder, folder / ".forebay")
         stack.create()
         lifecycle._initialise_database(stack, print)
-        told = _made(f"http://{here}:{git}/jobs/.git")
-        connections = told | _connections(store.config, lens)
+        made = _made(f"http://{here}:{git}/jobs/.git")
+        told = {name: value for each in made for name, value in each.get("data", {}).items()}
+        connections = told | airflow_connections.of_lake(store.config, lens)
         template = folder / "pod_template_file.yaml"
-        write_template(template, {"cpu": "250m"})
-        _prepare(node, api, stack, connections)
+        write_template(template)
+        _prepare(node, api, stack, connections, [each for each in made if each["kind"] == "PriorityClass"])
         stays.callback(node.cluster.kubectl, "delete", "namespace", NAMESPACE, "--wait=false")
         settings = _settings(folder, here, api, template, stack) | connections
         parts = clusters.Parts(folder, [], settings)
@@ -160,10 +188,13 @@ def running(folder: Path, node: nodes.Node) -> Iterator[Platform]:
             parts.alive()
 
 
-def write_template(path: Path, requests: dict[str, str]) -> None:
-    """The pods' template, with other requests than those for a node of production's size."""
+def write_template(path: Path, cpu: str = "250m", memory: str = "") -> None:
+    """The pods' template, with another CPU than that for a node of production's size, or with other memory, too."""
     made = chart.pod_template(images.AIRFLOW)
-    made["spec"]["containers"][0]["resources"]["requests"] |= requests
+    resources = made["spec"]["containers"][0]["resources"]
+    resources["requests"]["cpu"] = cpu
+    if memory:
+        resources["requests"]["memory"] = resources["limits"]["memory"] = memory
     path.write_text(yaml.safe_dump(made))
 
 
@@ -175,31 +206,25 @@ def _airflow(settings: dict[str, str], *words: str) -> None:
     programs.run([_python(), "-m", "airflow", *words], env=settings, timeout=600)
 
 
-def _made(repository: str) -> dict[str, str]:
-    """What our chart tells Airflow of a workspace whose tasks have pods of their own."""
-    chosen = {"executor": "KubernetesExecutor", "git.repository": repository, "git.branch": "main"}
+def label(node: nodes.Node, labels: Mapping[str, str | None]) -> None:
+    """Labels the node; None takes a label off."""
+    words = [f"{name}-" if value is None else f"{name}={value}" for name, value in labels.items()]
+    node.cluster.kubectl("label", "node", nodes.NODE, *words)
+
+
+def _made(repository: str) -> list[Json]:
+    """What our chart makes of a workspace whose tasks have pods of their own: what Airflow is told, priority classes."""
+    chosen = {
+        "executor": "KubernetesExecutor", "scheduling": "interactive", "git.repository": repository, "git.branch": "main",
+        **{f"nodeSelector.{name}": value for name, value in NODES.items()},
+    }  # fmt: skip
     command = [
         programs.helm(), "template", "forebay", str(ROOT / "helm/forebay"), "-n", NAMESPACE,
-        "--kube-version", programs.KUBERNETES.lstrip("v"), "-s", "templates/placement.yaml", "-s", "templates/bundles.yaml",
+        "--kube-version", programs.KUBERNETES.lstrip("v"),
+        *(word for each in ("placement", "bundles", "scheduling") for word in ("-s", f"templates/{each}.yaml")),
         *(word for name, value in chosen.items() for word in ("--set", f"workspaces.{WORKSPACE}.{name}={value}")),
     ]  # fmt: skip
-    documents = yaml.safe_load_all(programs.run(command, timeout=60))
-    return {name: value for each in documents if each for name, value in each["data"].items()}
-
-
-def _connections(config: CatalogConfig, lens: str) -> dict[str, str]:
-    made = {
-        "LAKE_CATALOG": {
-            "conn_type": "iceberg", "host": config.uri, "login": config.access_key, "password": config.secret_key,
-            "extra": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint, "lens": lens},
-        },
-        "LAKE_S3": {
-            "conn_type": "aws", "login": config.access_key, "password": config.secret_key,
-            "extra": {"endpoint_url": config.s3_endpoint, "region_name": config.s3_region},
-        },
-        "LAKE_SQL": {"conn_type": "duckdb", "extra": {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2}},
-    }  # fmt: skip
-    return {f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in made.items()}
+    return [each for each in yaml.safe_load_all(programs.run(command, timeout=60)) if each]
 
 
 def _settings(folder: Path, here: str, port: int, template: Path, stack: Stack) -> dict[str, str]:
@@ -230,7 +255,9 @@ def _settings(folder: Path, here: str, port: int, template: Path, stack: Stack) 
     }  # fmt: skip
 
 
-def _prepare(node: nodes.Node, port: int, stack: Stack, connections: dict[str, str]) -> None:
+def _prepare(
+    node: nodes.Node, port: int, stack: Stack, connections: dict[str, str], classes: Sequence[Json]
+) -> None:
     """What docs/runbooks/install.md and Airflow's chart make in the platform's namespace."""
 
     def of(kind: str, name: str, **rest: Any) -> dict[str, Any]:
@@ -253,6 +280,7 @@ def _prepare(node: nodes.Node, port: int, stack: Stack, connections: dict[str, s
     answers["metadata"]["labels"] = service
     made = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        *classes,
         *chart.rights(NAMESPACE),
         of("Secret", "forebay-airflow-keys", stringData=keys),
         of("Secret", "forebay-connections", stringData=connections),
@@ -262,6 +290,7 @@ def _prepare(node: nodes.Node, port: int, stack: Stack, connections: dict[str, s
         answers,
     ]
     node.cluster.kubectl("apply", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": made})
+    label(node, NODES)
 
 
 def _login(cluster: clusters.Cluster, account: str, folder: Path) -> Path:
@@ -281,7 +310,7 @@ def _repository(folder: Path) -> str:
     own.mkdir(parents=True)
     for name, text in _PROJECT.items():
         (jobs / name).write_text(text)
-    (own / "waiting.py").write_text(_WAITING)
+    (own / "programs.py").write_text(_PROGRAMS)
     git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for words in (
         ["init", "--quiet", "-b", "main"],

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import airflow_connections as connections
 import images
 import pandas
 import pytest
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 JOB = "flights.daily_delays"
-DUCKDB = {"conn_type": "duckdb", "extra": {"catalog": "lake_catalog", "memory_limit": "1GB", "threads": 2}}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def runs(
             )
             account = spark_cluster.account(namespace, folder)
             with _sql(engine, folder, store.config, lens) as sql:
-                text = _ran(folder, {**airflow, **_connections(store.config, lens, account, sql)})
+                told = connections.of_lake(store.config, lens, lake_sql=sql, lake_spark=_spark(account))
+                text = _ran(folder, {**airflow, **told})
             (name,) = set(re.findall(rf"SparkApplication (\S+) in {namespace}", text))
             application = spark_cluster.cluster.get(KIND, name, "-n", namespace)
             made[engine] = Run(engine, text, application, store.config)
@@ -87,7 +88,7 @@ def runs(
 def _sql(engine: str, folder: Path, config: CatalogConfig, lens: str) -> Iterator[dict[str, Any]]:
     """The connection `lake_sql`, and Trino where that is what it is."""
     if engine == "duckdb":
-        yield DUCKDB
+        yield connections.DUCKDB
         return
     with running_trino(folder / "trino", config, lens, free_ports(1)[0]) as trino:
         made = lake_connections(config, lens, trino)["lake_sql"]
@@ -116,30 +117,17 @@ def published(runs: dict[str, Run], request: pytest.FixtureRequest) -> Run:
     return runs[request.param]
 
 
-def _connections(config: CatalogConfig, lens: str, kubeconfig: Path, sql: dict[str, Any]) -> dict[str, str]:
-    """As in production: the connection decides the engine, the job does not."""
-    made = {
-        "LAKE_CATALOG": {
-            "conn_type": "iceberg", "host": config.uri, "login": config.access_key, "password": config.secret_key,
-            "extra": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint, "lens": lens},
-        },
-        "LAKE_S3": {
-            "conn_type": "aws", "login": config.access_key, "password": config.secret_key,
-            "extra": {"endpoint_url": config.s3_endpoint, "region_name": config.s3_region},
-        },
-        "LAKE_SQL": sql,
-        "LAKE_SPARK": {
-            "conn_type": "kubernetes",
-            "extra": {
-                "kube_config_path": str(kubeconfig), "image": images.SPARK, "image_pull_policy": "Never",
-                "catalog": "lake_catalog", "driver_memory": "640m", "executors": {"instances": 1, "memory": "640m"},
-                "logs": "s3://lake/spark-logs",
-                # Of two cores each pod gets what the other leaves.
-                "conf": {f"spark.kubernetes.{each}.request.cores": "250m" for each in ("driver", "executor")},
-            },
+def _spark(kubeconfig: Path) -> dict[str, Any]:
+    return {
+        "conn_type": "kubernetes",
+        "extra": {
+            "kube_config_path": str(kubeconfig), "image": images.SPARK, "image_pull_policy": "Never",
+            "catalog": "lake_catalog", "driver_memory": "640m", "executors": {"instances": 1, "memory": "640m"},
+            "logs": "s3://lake/spark-logs",
+            # Of two cores each pod gets what the other leaves.
+            "conf": {f"spark.kubernetes.{each}.request.cores": "250m" for each in ("driver", "executor")},
         },
     }  # fmt: skip
-    return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in made.items()}
 
 
 def test_its_spark_task_ran_as_driver_and_executor(published: Run) -> None:

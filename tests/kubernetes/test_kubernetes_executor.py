@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import airflow_chart as chart
 import executor_platform as platforms
 import images
 import pytest
-from executor_platform import NAMESPACE, Platform, until
+from executor_platform import NAMESPACE, NODES, Platform, until
 from node import Node
 
 from forebay.engines.duckdb import DuckDBEngine
@@ -100,20 +101,83 @@ def fail(platform: Platform, job: str, run: str, task: str) -> None:
 
 
 def test_a_pod_that_no_node_takes_is_told(platform: Platform) -> None:
-    platforms.write_template(platform.template, {"cpu": "1000"})
+    platforms.write_template(platform.template, cpu="1000")
     try:
         run = platform.start("lab.rows")
         until(lambda: platform.pods(run))
     finally:
-        platforms.write_template(platform.template, {"cpu": "250m"})
-    (reason,) = until(
-        lambda: [each for each in platform.why("lab.rows", run) if "no node takes" in each["evidence"]]
-    )
-    assert (reason["kind"], reason["what"]) == ("pod", "rows waits for its pod to start.")
+        platforms.write_template(platform.template)
+    reason = no_node(platform, run)
     assert "no node takes its pod: 0/1 nodes are available: 1 Insufficient cpu." in reason["evidence"]
     fail(platform, "lab.rows", run, "rows")
     platform.finish("lab.rows", run)
     platform.cluster.kubectl("delete", "pod", *platform.pods(run), "-n", NAMESPACE, "--now")
+
+
+def no_node(platform: Platform, run: str) -> Any:
+    """What is told of a task whose pod no node takes."""
+    (reason,) = until(
+        lambda: [each for each in platform.why("lab.rows", run) if "no node takes" in each["evidence"]]
+    )
+    assert (reason["kind"], reason["what"]) == ("pod", "rows waits for its pod to start.")
+    return reason
+
+
+def test_a_pod_has_its_workspaces_priority_and_waits_for_its_nodes(platform: Platform) -> None:
+    platforms.label(platform.node, dict.fromkeys(NODES))
+    try:
+        run = platform.start("lab.rows")
+        evidence = no_node(platform, run)["evidence"]
+        (name,) = platform.pods(run)
+        spec = platform.cluster.get("pod", name, "-n", NAMESPACE)["spec"]
+    finally:
+        platforms.label(platform.node, NODES)
+    assert "didn't match Pod's node affinity/selector" in evidence
+    assert "It asks for a node labelled forebay-tasks=here" in evidence
+    assert (spec["priorityClassName"], spec["nodeSelector"]) == ("forebay-interactive", NODES)
+    # All else is the template's.
+    assert [each["name"] for each in spec["containers"]] == ["base"]
+    assert spec["serviceAccountName"] == "airflow-worker"
+    # And Airflow can tell its jobs with it.
+    assert platform.api.get("/dags/lab.rows/details")["dag_id"] == "lab.rows"
+    assert platform.finish("lab.rows", run)[0] == "success"
+
+
+def test_a_pod_that_the_api_server_does_not_take_is_told(platform: Platform) -> None:
+    name = "forebay-interactive"
+    there = platform.cluster.get("priorityclass", name)
+    kept = {each: there[each] for each in ("apiVersion", "kind", "value", "preemptionPolicy")}
+    platform.cluster.kubectl("delete", "priorityclass", name)
+    try:
+        run = platform.start("lab.rows")
+        state, _ = platform.finish("lab.rows", run)
+    finally:
+        platform.cluster.kubectl("create", "-f", "-", given=kept | {"metadata": {"name": name}})
+    assert state == "failed"
+    assert not platform.pods(run)
+    (reason,) = [each for each in platform.why("lab.rows", run) if each["kind"] == "failed"]
+    assert reason["evidence"].startswith(f"Kubernetes: no pod; There is no priority class {name}.")
+
+
+# In cgroups of version 1 the kernel kills the process that eats, and the pod ends well.
+@pytest.mark.parametrize(
+    ("job", "whole"),
+    [("lab.eats", Path("/sys/fs/cgroup/cgroup.controllers").exists()), ("lab.eats_all", True)],
+)
+def test_a_task_without_enough_memory_is_told(platform: Platform, job: str, whole: bool) -> None:
+    platforms.write_template(platform.template, memory="1Gi")
+    try:
+        run = platform.start(job)
+        state, _ = platform.finish(job, run)
+    finally:
+        platforms.write_template(platform.template)
+    assert state == "failed"
+    (reason,) = [each for each in platform.why(job, run) if each["kind"] == "failed"]
+    said = (
+        "it ran out of memory and was killed (OOMKilled, exit code 137): it had 1Gi. Give tasks' pods more,"
+    )
+    assert (said if whole else "most likely because memory ran out") in reason["evidence"]
+    assert "workers.kubernetes.resources" in reason["evidence"]
 
 
 def test_an_image_that_is_not_there_is_told(platform: Platform) -> None:

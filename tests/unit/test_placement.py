@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -15,6 +15,9 @@ from forebay.engines.spark_settings import Cluster, Program
 from forebay.lake.connection import CatalogConfig
 from forebay.lake.identity import TaskTry
 from forebay.placement import PlacementError, placement
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = {"image": "registry.example.com/forebay-spark:0.1.0"}
@@ -87,6 +90,56 @@ def test_every_task_of_a_job_uses_its_workspaces_pool_and_executor(
     assert {task.executor for task in dag.tasks} == {executor}
 
 
+@pytest.mark.parametrize(
+    ("said", "spec"),
+    [
+        ({}, {"priorityClassName": "forebay-interactive", "nodeSelector": {"forebay/role": "worker"}}),
+        ({"nodeSelector": {}}, {"priorityClassName": "forebay-interactive"}),
+        ({"priorityClass": "", "nodeSelector": {}}, None),
+        ({"executor": "CeleryExecutor"}, None),
+        ({"executor": ""}, None),
+    ],
+)
+def test_tasks_in_pods_of_their_own_are_placed_as_sparks_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: dict[str, Any], spec: dict[str, Any] | None
+) -> None:
+    """Each of them, as the scheduler reads it back."""
+    from airflow.serialization.serialized_objects import DagSerialization
+    from kubernetes.client import ApiClient
+
+    monkeypatch.setenv("FOREBAY_WORKSPACES", json.dumps({"lab": json.loads(TOLD)["flights"] | said}))
+    kept = json.dumps(DagSerialization.to_dict(_job(tmp_path)))
+    tasks = DagSerialization.from_dict(json.loads(kept)).tasks
+    assert {task.task_id for task in tasks} == {"one", "each", "publish"}
+    pods = [
+        ApiClient().sanitize_for_serialization(task.executor_config.get("pod_override")) for task in tasks
+    ]
+    assert pods == [spec and {"spec": {"containers": [{"name": "base"}], **spec}}] * 3
+
+
+def test_for_a_task_itself_no_pod_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FOREBAY_WORKSPACES", json.dumps({"lab": json.loads(TOLD)["flights"]}))
+    assert all(task.executor_config for task in _job(tmp_path).tasks)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "lab.job")
+    assert not any(task.executor_config for task in _job(tmp_path).tasks)
+
+
+def _job(root: Path) -> DAG:
+    """A job with a task, one that is repeated for each value, and that of publishing."""
+    from forebay.dag import build_dag
+    from forebay.project import Project
+
+    folder = root / "dags" / "lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "workspace.yaml").write_text("owner: me\n")
+    (folder / "job.yaml").write_text(
+        "tasks:\n"
+        "  - {key: one, type: sql, sql: SELECT 1 AS n, table: lab.one}\n"
+        "  - {key: each, type: sql, sql: 'SELECT :item AS n', table: lab.each, for_each: [1, 2]}\n"
+    )
+    return build_dag(Project(root).load_job("lab", "job"))
+
+
 @pytest.mark.parametrize(("pools", "kind"), [(["default_pool"], "no pool"), (["flights"], "scheduled")])
 def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
     from forebay.stack import why_run
@@ -113,6 +166,30 @@ def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
         assert "forebay-pools" in reason.evidence
 
 
+class Logged:
+    """What Airflow answers where it is asked for a log."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def log(self, *_: object) -> list[str]:
+        return self.lines
+
+
+def _why(state: str, log: list[str], told: tuple[str, str] | None) -> Any:
+    """What is told of a task in a state, with its log and what is known of its pod."""
+    from forebay.stack import why_run
+
+    task = {
+        "task_id": "rows", "map_index": -1, "state": state, "try_number": 1, "queued_when": "2026-11-30T05:00:00Z",
+        "end_date": "2026-11-30T05:00:10Z",
+    }  # fmt: skip
+    run = SimpleNamespace(run=SimpleNamespace(job="lab.rows", airflow="r"), airflow="running")
+    look = why_run._Look(cast(Any, Logged(log)), cast(Any, run), [task], None, lambda _: told)
+    (reason,) = look.at_work({})
+    return reason
+
+
 @pytest.mark.parametrize("log", [[], ["Could not read served logs: Hostname not available for worker."]])
 @pytest.mark.parametrize(
     ("state", "evidence"),
@@ -120,21 +197,15 @@ def test_a_pool_that_is_missing_is_told(pools: list[str], kind: str) -> None:
 )
 def test_what_keeps_a_tasks_pod_is_told(state: str, evidence: str, log: list[str]) -> None:
     """Also when it has failed, and there is no log of it."""
-    from forebay.stack import why_run
-
-    class Api:
-        """What Airflow answers."""
-
-        def log(self, *_: object) -> list[str]:
-            return log
-
-    task = {
-        "task_id": "rows", "map_index": -1, "state": state, "try_number": 1, "queued_when": "2026-11-30T05:00:00Z",
-        "end_date": "2026-11-30T05:00:10Z",
-    }  # fmt: skip
-    run = SimpleNamespace(run=SimpleNamespace(job="lab.rows", airflow="r"), airflow="running")
-    told = ("Kubernetes: pending", "pod a in p: no node")
-    look = why_run._Look(cast(Any, Api()), cast(Any, run), [task], None, lambda _: told)
-    (reason,) = look.at_work({})
+    reason = _why(state, log, ("Kubernetes: pending", "pod a in p: no node"))
     assert reason.kind == ("pod" if state == "queued" else "failed")
     assert reason.evidence.startswith(evidence)
+
+
+def test_that_a_tasks_process_was_killed_is_told() -> None:
+    said = (
+        "Process terminated by signal. Likely out of memory error (OOM). For more information, see https://x."
+    )
+    evidence = _why("failed", ["It eats.", said], None).evidence
+    assert evidence.startswith("its process was killed, most likely because memory ran out:")
+    assert _why("failed", [said, "ValueError: no"], None).evidence == "ValueError: no"

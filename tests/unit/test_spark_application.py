@@ -200,6 +200,18 @@ def container(**state: Any) -> list[dict[str, Any]]:
         (
             [
                 pod(
+                    conditions=[
+                        {"type": "PodScheduled", "status": "False", "message": "didn't match node selector."}
+                    ]
+                )
+                | {"spec": {"nodeSelector": {"disk": "fast", "zone": "a"}}}
+            ],
+            "no node takes its driver: didn't match node selector. It asks for a node labelled disk=fast, "
+            "zone=a: label one, or change workspaces.<name>.nodeSelector.",
+        ),
+        (
+            [
+                pod(
                     containerStatuses=container(
                         waiting={"reason": "ImagePullBackOff", "message": "not found"}
                     )
@@ -231,6 +243,10 @@ def test_why_it_waits(pods: list[dict[str, Any]], said: str) -> None:
         (
             403, '{"message": "admission webhook \\"pods.policy\\" denied the request: no labels"}',
             None, "The webhook pods.policy does not allow things in the namespace n: no labels",
+        ),
+        (
+            403, '{"message": "pods \\"x\\" is forbidden: no PriorityClass with name ours was found"}',
+            None, "There is no priority class ours. forebay platform --only forebay makes those of the chart;",
         ),
         (
             403, '{"message": "x is forbidden: status unknown for quota: workspace, resources: count/x"}',
@@ -313,6 +329,14 @@ def test_an_operator_that_is_down_is_named() -> None:
             ),
             [],
             "the quota is used up: limits.memory=2Gi asked, limits.memory=63Gi in use, limits.memory=64Gi allowed",
+        ),
+        (
+            application(
+                "SUBMISSION_FAILED",
+                'Exception in thread "main": pods "x" is forbidden: no PriorityClass with name ours was found.',
+            ),
+            [],
+            "The driver could not be started: there is no priority class ours. forebay platform",
         ),
     ],
 )

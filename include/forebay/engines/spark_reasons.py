@@ -17,6 +17,11 @@ _HOPELESS = {
 }
 _IMAGE = ("ErrImagePull", "ImagePullBackOff")
 _UNCOUNTED = "status unknown for quota"
+_NO_CLASS = re.compile(r"no PriorityClass with name (\S+) was found")
+_CLASSES = (
+    "forebay platform --only forebay makes those of the chart; another one is named by priority_class of the Spark "
+    "connection."
+)
 _INSTALL = "Install the version of ours: forebay platform --only spark-operator"
 _OPERATOR = "kubectl get pods -A -l app.kubernetes.io/name=spark-operator"
 
@@ -44,7 +49,12 @@ def held(pod: Mapping[str, Any], what: str = "pod") -> str:
     """What keeps a pod from starting; empty where nothing does."""
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"no node takes its {what}: {condition.get('message') or condition.get('reason')}"
+            said = str(condition.get("message") or condition.get("reason"))
+            labels = (pod.get("spec") or {}).get("nodeSelector")
+            if labels and "selector" in said:
+                asked = ", ".join(f"{name}={value}" for name, value in labels.items())
+                said += f" It asks for a node labelled {asked}: label one, or change workspaces.<name>.nodeSelector."
+            return f"no node takes its {what}: {said}"
     if stopped := _waits(pod):
         reason, message, image = stopped
         if reason in _IMAGE:
@@ -163,6 +173,8 @@ def refusal(
         return f"The quota is used up {where}: {_quota(said)}. Wait for other work, or raise workspaces.<name>.quota."
     if status == 403 and _UNCOUNTED in said:
         return f"The quota {where} has not been counted yet, as in the first minutes of a new one."
+    if missing := _NO_CLASS.search(said):
+        return f"There is no priority class {missing[1]}. {_CLASSES}"
     if status == 403 and "being terminated" in said:
         return f"The namespace {namespace} is being deleted."
     if status == 403 and (who := re.search(r'User "([^"]+)" cannot (\S+) resource "([^"]+)"', said)):
@@ -261,6 +273,8 @@ def _submission(said: str) -> str:
         )
     if "exceeded quota" in said:
         return f"the quota is used up: {_quota(said)}. Wait for other work, or raise workspaces.<name>.quota."
+    if missing := _NO_CLASS.search(said):
+        return f"there is no priority class {missing[1]}. {_CLASSES}"
     if who := re.search(r'User \\?"([^"\\]+)\\?" cannot (\S+) resource \\?"([^"\\]+)\\?"', said):
         return f"{who[1]} may not {who[2]} {who[3]} in that namespace."
     if limit := re.search(r"maximum (?:memory|cpu) usage per Container is [^.,\"]+[^,\"]*", said):

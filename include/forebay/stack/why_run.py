@@ -25,6 +25,12 @@ _DETAILS = 20
 _DONE = ("success", "skipped", "removed")
 _NO_LOG = "Could not read served logs"
 """What Airflow says in place of a log that nobody has written, or that went with its machine."""
+_KILLED = "Process terminated by signal. Likely out of memory"
+"""The last that Airflow says of a task whose process was killed, and not by Airflow."""
+_MEMORY = (
+    "its process was killed, most likely because memory ran out: let it hold less at once, or give it more; on a platform "
+    "workers.kubernetes.resources (tasks in pods of their own) or workers.celery.resources in site/airflow.yaml"
+)
 
 
 def of_run(
@@ -152,7 +158,9 @@ class _Look:
         except ApiError:
             pass
         evidence = lines[-1][:600] if lines else "its log says nothing"
-        if not lines or lines[-1].startswith(_NO_LOG):
+        if lines and lines[-1].startswith(_KILLED):
+            evidence = _MEMORY
+        elif not lines or lines[-1].startswith(_NO_LOG):
             evidence = "; ".join(self.engine(task) or [evidence])
         what = f"{_key(task)} failed in try {task['try_number']}, at {moment(task['end_date'])}."
         return Reason("failed", "bad", what, evidence, self._links(task, log=True))
