@@ -27,6 +27,17 @@ def test_every_artifact_has_a_version_and_a_licence() -> None:
             assert each.digest, each
 
 
+def test_charts_run_the_images_that_are_pinned() -> None:
+    known = {each.digest for each in artifacts()}
+    for each in artifacts():
+        if each.kind != "image" or not (chart := each.where.partition("chart ")[2]):
+            continue
+        values = ROOT / ("helm/forebay/values.yaml" if chart == "forebay" else f"helm/values/{chart}.yaml")
+        text = values.read_text()
+        assert each.version in text, f"{values} has another version of {each.name} than versions.toml"
+        assert set(re.findall(r"sha256:[0-9a-f]{64}", text)) <= known, values
+
+
 def test_images_are_listed_for_people_and_programs() -> None:
     text = CliRunner().invoke(group, ["images"])
     assert text.exit_code == 0, text.output
