@@ -8,12 +8,30 @@ import signal
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import airflow.sdk
 from given_connection import connection
 
 from forebay.lake.identity import TaskTry
+
+if TYPE_CHECKING:
+    from forebay.operators.base import ForebayOperator
+
+
+def operator_of(kind: str) -> type[ForebayOperator]:
+    """The operator of a type of task; the others are not loaded, as in a task's own process."""
+    if kind == "sql":
+        from forebay.operators.sql import SqlOperator
+
+        return SqlOperator
+    if kind == "maintain":
+        from forebay.operators.maintain import MaintainOperator
+
+        return MaintainOperator
+    from forebay.operators.spark import SparkOperator
+
+    return SparkOperator
 
 
 def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, Any]]) -> None:
@@ -23,13 +41,7 @@ def main(kind: str, arguments: dict[str, Any], connections: dict[str, dict[str, 
         return connection(connections[conn_id])
 
     airflow.sdk.BaseHook.get_connection = get_connection  # type: ignore[method-assign,assignment]
-    if kind == "sql":
-        from forebay.operators.sql import SqlOperator as Operator
-    elif kind == "maintain":
-        from forebay.operators.maintain import MaintainOperator as Operator  # type: ignore[assignment]
-    else:
-        from forebay.operators.spark import SparkOperator as Operator  # type: ignore[assignment]
-    operator = Operator(task_id="t", **arguments)
+    operator = operator_of(kind)(task_id="t", **arguments)
     writes = tuple(arguments.get("writes") or arguments.get("tables") or [str(arguments.get("table"))])
     operator._who = TaskTry("lab.job", "r", task="t", writes=writes)
     signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())

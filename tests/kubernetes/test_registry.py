@@ -95,10 +95,10 @@ def test_ones_own_registry_is_asked_for_every_digest(registry: str) -> None:
         group, ["images", "--resolve", "--registry", registry, "--only", "image", "-o", "json"]
     )
     assert {each["name"]: each["digest"] for each in json.loads(done.stdout)} == there
-    # These are not the images that the release was tested with, which is told of each one.
+    # These are not the images that the release pins, which is told of each one.
     for each in known:
         assert f"{target(each, registry)} is {there[each.name]}" in str(done.exception)
-    assert str(done.exception).count("this release was tested with") == len(known)
+    assert str(done.exception).count("this release pins") == len(known)
 
 
 def test_what_is_not_there_is_named_and_the_rest_is_told(registry: str) -> None:

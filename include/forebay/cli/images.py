@@ -53,15 +53,22 @@ def command(output: str, only: str | None, registry: str | None, resolve: bool) 
                 for each in found
             ]
         )
-        _complain(unresolved)
-        return
-    print_table(
-        ("kind", "name", "version", "digest", "licence", "used by or from"),
-        [
-            (each.kind, each.name, each.version, each.digest[:19] or "-", each.licence, each.where)
-            for each in found
-        ],
-    )
+    else:
+        print_table(
+            ("kind", "name", "version", "digest", "licence", "used by or from"),
+            [
+                (each.kind, each.name, each.version, each.digest[:19] or "-", each.licence, each.where)
+                for each in found
+            ],
+        )
+        if not resolve:
+            _tell_missing(found)
+    if unresolved:
+        raise ForebayError("Not all images are where and what they should be:\n" + "\n".join(unresolved))
+
+
+def _tell_missing(found: Sequence[Artifact]) -> None:
+    """Names the images without a digest, and where it comes from."""
     if built := [each.name for each in found if each.kind == "image" and not each.digest and own(each)]:
         progress(f"{len(built)} images get their digest when you build them: {', '.join(built)}.")
     if unknown := [
@@ -72,7 +79,6 @@ def command(output: str, only: str | None, registry: str | None, resolve: bool) 
             f"{', '.join(unknown)}. Where registries are in reach --resolve looks them up; pin those that they have in "
             "yours (docs/runbooks/install.md, step 2)."
         )
-    _complain(unresolved)
 
 
 def _resolved(found: Sequence[Artifact], registry: str | None, failed: list[str]) -> Iterator[Artifact]:
@@ -97,10 +103,5 @@ def _resolved(found: Sequence[Artifact], registry: str | None, failed: list[str]
         if done.returncode:
             failed.append(f"{place}: {done.stderr.strip()}")
         elif each.digest and digest != each.digest:
-            failed.append(f"{place} is {digest}, and this release was tested with {each.digest}")
-        yield each if done.returncode else replace(each, digest=digest)
-
-
-def _complain(unresolved: Sequence[str]) -> None:
-    if unresolved:
-        raise ForebayError("Not all images are where and what they should be:\n" + "\n".join(unresolved))
+            failed.append(f"{place} is {digest}, and this release pins {each.digest}")
+        yield replace(each, digest=digest or each.digest)

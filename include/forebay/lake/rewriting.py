@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
 from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update.snapshot import _OverwriteFiles
+from pyiceberg.typedef import EMPTY_DICT
 
 
 class RewriteFiles(_OverwriteFiles):
@@ -15,10 +14,10 @@ class RewriteFiles(_OverwriteFiles):
     Files of deletes that were about the replaced ones alone go, too. PyIceberg has no such update.
     """
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._spent: set[DataFile] = set()
-        self._dropped: set[DataFile] = set()
+    _spent: set[DataFile]
+    """Files of deletes that nothing needs; known before manifests are written, which PyIceberg does in threads."""
+    _dropped: set[DataFile]
+    """Those of them that left."""
 
     def _deleted_entries(self) -> list[ManifestEntry]:
         stay: set[DataFile] = set()
@@ -41,7 +40,7 @@ class RewriteFiles(_OverwriteFiles):
             kept.append(manifest)
         return kept
 
-    def _summary(self, snapshot_properties: dict[str, str] = {}) -> Summary:  # noqa: B006
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
         data = self._deleted_data_files
         self._deleted_data_files = data | self._dropped
         try:
