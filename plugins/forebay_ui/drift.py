@@ -131,7 +131,7 @@ def _tables(found: Workspace, entries: Mapping[str, Entry], ran: Container[str])
 
 def _differs(declared: DeclaredTable, entry: Entry) -> Iterator[Drift]:
     name, said = declared.name, declared.layout
-    if entry.last is not None and entry.last.job != declared.job:
+    if entry.last is not None and not entry.last.kept_rows and entry.last.job != declared.job:
         by = entry.last.job or "another writer than a run"
         yield Drift(
             "warn",

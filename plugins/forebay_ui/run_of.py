@@ -161,6 +161,7 @@ def document(the: TheRun) -> dict[str, Any]:
                 "tries": step.tries,
                 "wrote": [_written(each) for each in step.wrote if reads(each.table)],
                 "rows_after": {name: rows for name, rows in step.totals.items() if reads(name)},
+                "files": {name: words for name, words in step.files.items() if reads(name)},
                 "read": [name for name in step.read if reads(name)],
                 "checks": dict(step.checks) if reads(str(step.checks.get("table") or "")) else {},
                 "said": list(step.said),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from conftest import eventually
+from console_client import text as read
 from forebay.stack.airflow_api import ApiError
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ def test_everything_a_job_can_say(lab: Lab) -> None:
     )
 
 
-def test_small_files_are_put_together_and_no_job_is_told(lab: Lab) -> None:
+def test_small_files_are_put_together_and_no_job_is_told(lab: Lab, admin: httpx.Client) -> None:
     assert lab.run("lab.pieces")[0]["state"] == "success"
     assets = lab.api.get("/assets", name_pattern="lab.pieces")["assets"]
     events = {"asset_id": next(asset["id"] for asset in assets if asset["name"] == "lab.pieces")}
@@ -91,6 +94,26 @@ def test_small_files_are_put_together_and_no_job_is_told(lab: Lab) -> None:
     assert lab.api.get("/assets/events", **events)["total_entries"] == before
     (run,) = lab.json("runs", "lab.files")
     assert run["state"] == "published"
+
+    # The console says what became of the files, and does not take who put them together for who writes the table.
+    page = read(admin.get(f"/runs/lab.files/{quote(run['run_id'], safe='')}")).replace(" :", ":")
+    assert "lab.pieces: 3 files became 1, 3 rows as before · replace" in page
+    assert "lab.never_spark: the table does not exist" in page
+    told = admin.get(f"/api/v1/runs/{quote(run['run_id'], safe='')}").json()["tasks"][0]["files"]
+    assert told["lab.pieces"] == "3 files became 1, 3 rows as before"
+    assert "written by lab.pieces" in read(admin.get("/catalog/lab/pieces"))
+
+    def drifts() -> list[str]:
+        return [each["name"] for each in admin.get("/api/v1/workspaces/lab").json()["drift"]]
+
+    def listed() -> bool:
+        return any(
+            each["table"] == "lab.pieces" and each["exists"]
+            for each in admin.get("/api/v1/workspaces/lab").json()["tables"]
+        )
+
+    eventually(20, listed, "the console knows the table")
+    assert "lab.pieces" not in drifts()
 
 
 def test_asset_events_carry_snapshot_and_rows(lab: Lab) -> None:

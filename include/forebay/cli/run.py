@@ -210,7 +210,7 @@ def _print_task(
     name = str(task["task_id"]) + (f"[{task['map_index']}]" if task["map_index"] >= 0 else "")
     seconds = f"{task['duration']:6.1f} s" if task["duration"] else "        "
     rows = "; ".join(
-        put_together(table, figures)
+        f"{table}: {put_together(figures)}"
         if figures.get("mode") == MAINTAIN
         else f"{table}: {figures.get('inserted', 0) + figures.get('updated', 0):,} rows written, {figures['rows']:,} in all"
         for table, figures in written.items()

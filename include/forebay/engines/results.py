@@ -49,7 +49,7 @@ class TableResult:
     def __str__(self) -> str:
         """flights.daily: 5,840 rows (merge: 12 updated, 30 inserted), snapshot 123, 0.4 s"""
         if self.mode == MAINTAIN:
-            return put_together(self.table, self.xcom())
+            return f"{self.table}: {put_together(self.xcom())}"
         counts = [
             f"{count:,} {word}"
             for word, count in (
@@ -69,9 +69,9 @@ class TableResult:
         return ", ".join(part for part in parts if part)
 
 
-def put_together(table: str, figures: Mapping[str, Any]) -> str:
-    """What became of a table's files, from `xcom`: flights.daily: 31 files became 2, 5,840 rows as before"""
+def put_together(figures: Mapping[str, Any]) -> str:
+    """What became of a table's files, from `xcom`: 31 files became 2, 5,840 rows as before"""
     before, after = figures.get("files") or (0, 0)
     if figures.get("snapshot_id"):
-        return f"{table}: {before:,} files became {after:,}, {figures.get('rows', 0):,} rows as before"
-    return f"{table}: {figures.get('note')}" + (f", {after:,} file{'s' * (after > 1)}" if after else "")
+        return f"{before:,} files became {after:,}, {figures.get('rows', 0):,} rows as before"
+    return f"{figures.get('note')}" + (f", {after:,} file{'s' * (after > 1)}" if after else "")

@@ -181,7 +181,7 @@ class _Search:
         for table, line in self.cut.items():
             for made in line:
                 why = f"wrote {table} after it"
-                if made.by is not None and made.operation == "replace":
+                if made.by is not None and made.kept_rows:
                     # It put files together, so its rows go as they came, and its other tables stay.
                     continue
                 if made.by is not None:

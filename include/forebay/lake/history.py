@@ -68,6 +68,11 @@ class Made:
         """The run that it is part of, which goes or stays as a whole."""
         return Run(self.job, self.run) if self.run and not self.record else None
 
+    @property
+    def kept_rows(self) -> bool:
+        """Whether it only put files together."""
+        return self.operation == "replace"
+
     @classmethod
     def of(cls, snapshot: Mapping[str, Any]) -> Made:
         summary = snapshot.get("summary") or {}

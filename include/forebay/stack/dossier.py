@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from forebay.engines.results import MAINTAIN, put_together
 from forebay.engines.trino_progress import Progress
 from forebay.lake.branch import Branch, Json, ancestry, snapshots, whole
 from forebay.lake.diff import sides
@@ -115,12 +116,14 @@ def _steps(
         key = str(task["task_id"]) + (f"[{index}]" if index >= 0 else "")
         mine = _standing(by.pop(key, []))
         told = _returned(api, run, task) if number < _TASKS else {}
+        tables = _mapping(told.get("tables"))
         logs += task["state"] == "failed"
         steps.append(
             Step(
                 key, str(task["state"] or ""), _kind(task, mine), _moment(task["start_date"]), task["duration"],
                 int(task["try_number"]), mine, read.get(str(task["task_id"]), ()),
-                {name: int(figures["rows"]) for name, figures in _mapping(told.get("tables")).items() if "rows" in figures},
+                {name: int(figures["rows"]) for name, figures in tables.items() if "rows" in figures},
+                {name: put_together(figures) for name, figures in tables.items() if figures.get("mode") == MAINTAIN},
                 _mapping(told.get("checks")),
                 _said(api, run, task) if task["state"] == "failed" and logs <= _LOGS else (),
                 *(_query(api, run, task) if number < _TASKS else ("", None)),

@@ -42,6 +42,8 @@ class Step:
     """Tables as it read them, as table@snapshot."""
     totals: Mapping[str, int] = field(default_factory=dict)
     """Rows of each table after it."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What became of the files of each table that it was to put together."""
     checks: Mapping[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     """The last lines of a failed task's log."""
