@@ -37,13 +37,14 @@ test: lint ## Run every check and every test
 
 # What runs promise, on MinIO with a second catalog; and once more on one that commits one table at a time.
 PROMISES := $(addprefix tests/engines/test_,writers.py lens.py lens_service.py lens_together.py publish.py rollback.py \
-	table_rollback.py partitions.py unpublished.py rerun.py histories.py history.py diff.py index.py ingest.py duckdb.py)
+	table_rollback.py partitions.py unpublished.py rerun.py histories.py history.py diff.py index.py ingest.py duckdb.py \
+	compaction.py compaction_rows.py maintain.py)
 
 .PHONY: test-stores
 test-stores: install ## Test MinIO with a second catalog, buckets, and moving a lake (needs Go 1.24; the first time ten minutes more)
 	@$(BIN)/python -m pytest tests/stores
 	@FOREBAY_HISTORIES=100 $(BIN)/python -m pytest --stack minio $(PROMISES)
-	@$(BIN)/python -m pytest --stack one-by-one tests/engines/test_publish.py tests/engines/test_rollback.py tests/engines/test_writers.py -k "not spark and not trino"
+	@$(BIN)/python -m pytest --stack one-by-one $(addprefix tests/engines/test_,publish.py rollback.py writers.py compaction.py maintain.py) -k "not spark and not trino"
 
 .PHONY: test-unit
 test-unit: lint ## Run the checks and tests that need no stack

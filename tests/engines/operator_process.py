@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from given_connection import catalog_fields
+
 from forebay.lake.connection import CatalogConfig
 
 
@@ -40,16 +42,7 @@ class Start:
 
     def connections(self, spark: Mapping[str, Any] = {}) -> dict[str, dict[str, Any]]:
         return {
-            "lake_catalog": {
-                "host": self.config.uri,
-                "login": self.config.access_key,
-                "password": self.config.secret_key,
-                "extra_dejson": {
-                    "warehouse": self.config.warehouse,
-                    "s3.endpoint": self.config.s3_endpoint,
-                    "lens": self.lens,
-                },
-            },
+            "lake_catalog": catalog_fields(self.config, self.lens),
             "lake_sql": {
                 "conn_type": "duckdb",
                 "extra_dejson": {"catalog": "lake_catalog", "memory_limit": "500MB", "threads": 1},

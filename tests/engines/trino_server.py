@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from given_connection import catalog_fields
 
 from forebay.engines.trino import TrinoEngine
 from forebay.engines.trino_client import Server
@@ -112,17 +113,9 @@ class TrinoServer:
 
 def lake_connections(config: CatalogConfig, lens: str, trino: TrinoServer) -> dict[str, dict[str, Any]]:
     """The connections of a stack with this Trino, as Airflow would give them to a task."""
-    extra = {
-        "catalog": "lake_catalog",
-        "access_key": ACCESS,
-        "secret_key": SECRET,
-        "verify": trino.server.verify,
-    }
+    extra = {"catalog": "lake_catalog", **KEYS, "verify": trino.server.verify}
     return {
-        "lake_catalog": {
-            "host": config.uri, "login": config.access_key, "password": config.secret_key,
-            "extra_dejson": {"warehouse": config.warehouse, "s3.endpoint": config.s3_endpoint, "lens": lens},
-        },
+        "lake_catalog": catalog_fields(config, lens),
         "lake_sql": {
             "conn_type": "trino", "host": trino.server.host, "port": trino.server.port, "login": trino.server.user,
             "password": trino.server.password, "extra_dejson": extra,
