@@ -45,7 +45,7 @@ from forebay.lake.publish import PublishConflict, discard, publish
 from forebay.lake.rest import Rest
 from forebay.lake.retry import AlreadyPublished, put_back
 
-HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "300"))
+HISTORIES = int(os.environ.get("FOREBAY_HISTORIES", "500"))
 MADE = "made"
 """The table that is not there before a run makes it."""
 TABLES = ("a", MADE, "b")

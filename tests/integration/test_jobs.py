@@ -103,17 +103,13 @@ def test_small_files_are_put_together_and_no_job_is_told(lab: Lab, admin: httpx.
     assert told["lab.pieces"] == "3 files became 1, 3 rows as before"
     assert "written by lab.pieces" in read(admin.get("/catalog/lab/pieces"))
 
-    def drifts() -> list[str]:
-        return [each["name"] for each in admin.get("/api/v1/workspaces/lab").json()["drift"]]
+    def last() -> str:
+        listed = admin.get("/api/v1/catalog/lab").json()
+        return next((str(each["job"]) for each in listed if each["table"] == "lab.pieces"), "")
 
-    def listed() -> bool:
-        return any(
-            each["table"] == "lab.pieces" and each["exists"]
-            for each in admin.get("/api/v1/workspaces/lab").json()["tables"]
-        )
-
-    eventually(20, listed, "the console knows the table")
-    assert "lab.pieces" not in drifts()
+    eventually(20, lambda: last() == "lab.files", "the console knows who was the last")
+    drift = admin.get("/api/v1/workspaces/lab").json()["drift"]
+    assert "lab.pieces" not in [each["name"] for each in drift]
 
 
 def test_asset_events_carry_snapshot_and_rows(lab: Lab) -> None:
